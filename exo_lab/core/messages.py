@@ -1,0 +1,254 @@
+"""Everything that nodes say to each other, as two closed unions. One definition gives the wire and the types.
+
+Control messages travel request -> one or more replies (asyncio side); data messages travel one way along the
+ring (data thread) and may carry one `Tensor`. Nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from exo_lab.core.device import Device
+from exo_lab.core.plan import Plan
+from exo_lab.core.sampling import SamplingParams
+from exo_lab.core.topology import Topology
+
+PROTOCOL_VERSION = 1
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class NodeCard(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node introduces itself. `signature` is Ed25519 over the card encoded with an empty signature.
+
+    `device.id` is derived from `public_key`, so nobody can take another's id. `version` rises with every
+    change of the card. Addresses are ZeroMQ endpoints, e.g. `tcp://127.0.0.1:43211`.
+    """
+
+    device: Device
+    control: str
+    data: str
+    public_key: bytes = b""
+    signature: bytes = b""
+    version: int = 0
+    protocol: int = PROTOCOL_VERSION
+    software: str = ""
+    pid: int = 0
+    host: str = ""
+
+
+class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Which weights: a name that every node resolves for itself, and the digest that what it finds must have."""
+
+    name: str
+    digest: str
+
+
+# -- control ---------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Introduce myself; answered by the other's `Hello`."""
+
+    card: NodeCard
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Are you there? Answered by `Pong`. `payload` is echoed for bandwidth probes (at most 1 MiB)."""
+
+    sequence: int
+    payload: bytes = b""
+
+
+class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """I am. `load` is CPU load in [0, 1]; `memory_available_bytes` is fresh; `card_version` tells of changes."""
+
+    sequence: int
+    payload: bytes = b""
+    load: float = 0.0
+    memory_available_bytes: int = 0
+    card_version: int = 0
+    plans: tuple[tuple[str, int, str], ...] = ()  # (model, epoch, proposer) that this node has active
+
+
+class Leave(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """I am going, on purpose."""
+
+    node: str
+
+
+class Collect(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What do you and your neighbours know? Nodes in `visited` are not asked again; depth counts down to 0."""
+
+    visited: tuple[str, ...]
+    max_depth: int = 4
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to `Collect`."""
+
+    topology: Topology
+    visited: tuple[str, ...]
+
+
+class LoadShard(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Load stage `stage` of `plan`; answered by `Progress`* then `Done`."""
+
+    plan: Plan
+    stage: int
+    model: ModelRef
+
+
+class Activate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Every stage is loaded: from now on this is the model's plan."""
+
+    plan: Plan
+    model: ModelRef
+
+
+class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Forget a plan and free its weights. With `epoch` None: every plan of the model."""
+
+    model: str
+    epoch: int | None = None
+    proposer: str = ""
+
+
+class GetPlans(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Which plans are active? Answered by `Plans`. A node that joins asks this."""
+
+
+class Plans(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The active plans of a node."""
+
+    plans: tuple[Plan, ...]
+    models: tuple[ModelRef, ...]
+
+
+class GetStats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How are you? Answered by `Stats`."""
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A node's counters at this moment."""
+
+    sessions: int = 0
+    kv_bytes: int = 0
+    weight_bytes: int = 0
+    rss_bytes: int = 0
+    counters: dict[str, int] = {}
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`done` of `total` bytes (total 0: unknown), with a word on what is being done."""
+
+    done: int
+    total: int
+    what: str = ""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It worked. `bytes` of weights are now in memory; it took `seconds`."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It did not work: the error's class name and text, see `errors.from_wire`."""
+
+    error: str
+    message: str
+    node: str = ""
+
+
+ControlMessage = (
+    Hello | Ping | Pong | Leave | Collect | Collected | LoadShard | Activate | Unload
+    | GetPlans | Plans | GetStats | Stats | Progress | Done | Refused
+)  # fmt: skip
+
+
+# -- data ------------------------------------------------------------------------------------------------
+
+
+class StageTiming(msgspec.Struct, frozen=True, array_like=True):
+    """What one stage spent on one step, by its own monotonic clock, in seconds.
+
+    `compute_s` is the engine's forward pass, `handling_s` everything from taking the frame to handing on the
+    result, computing included. What is missing from a token's time is wire and waiting.
+    """
+
+    node: str
+    compute_s: float
+    handling_s: float
+
+
+class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What every stage must know of a request. Rides with the request's first `Step`.
+
+    `history`: prompt tokens, sent only when a repetition penalty needs them. `eos`: token ids that end the
+    text. `total_tokens`: prompt plus max_tokens, what the KV cache may grow to.
+    """
+
+    requester: str  # node id
+    reply_to: str  # the requester's data endpoint
+    sampling: SamplingParams
+    eos: tuple[int, ...]
+    prompt_tokens: int
+    total_tokens: int
+    history: tuple[int, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Run the next positions of a request through stage `stage`. Carries a tensor.
+
+    The tensor is int32 tokens (n,) for stage 0, else hidden states (n, hidden). `position` is that of the
+    first. `final` is false for the chunks of a prompt before its last one: they produce no token.
+    """
+
+    request: str
+    model: str
+    epoch: int
+    proposer: str
+    stage: int
+    position: int
+    final: bool = True
+    spec: SessionSpec | None = None
+    timings: tuple[StageTiming, ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The last stage chose `token` for `position`. Goes to the requester.
+
+    `logprob` is natural log of the model's probability before any filter; `alternatives` are
+    (token, logprob), best first, as many as `SamplingParams.logprobs`.
+    """
+
+    request: str
+    position: int
+    token: int
+    logprob: float
+    finish: FinishReason | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Forget this request everywhere. Safe to send twice, or for a request never heard of."""
+
+    request: str
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A stage could not go on with a request. Goes to the requester."""
+
+    request: str
+    error: str
+    message: str
+    node: str
+
+
+DataMessage = Step | Token | Cancel | Failed

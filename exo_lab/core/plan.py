@@ -1,0 +1,71 @@
+"""Who holds which layers. A plan is valid by construction (law 1)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from exo_lab.core.errors import BadPlan
+from exo_lab.core.shard import Shard
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Stage i is `devices[i]` holding `shards[i]`; stages are in layer order and cover every layer once.
+
+    `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
+    which of two plans is newer. `why` holds one sentence per remark, for people.
+    """
+
+    model: str
+    n_layers: int
+    devices: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    epoch: int = 0
+    proposer: str = ""
+    strategy: str = "manual"
+    why: tuple[str, ...] = ()
+    dtype: str = "auto"
+    engine: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.shards or len(self.devices) != len(self.shards):
+            raise BadPlan(f"plan for {self.model}: {len(self.devices)} devices but {len(self.shards)} shards")
+        if len(set(self.devices)) != len(self.devices):
+            raise BadPlan(f"plan for {self.model}: a device appears in two stages; a stage is one device")
+        at = 0
+        for shard in self.shards:
+            if shard.model != self.model or shard.n_layers != self.n_layers:
+                raise BadPlan(f"plan for {self.model}: a shard belongs to {shard.model} ({shard.n_layers} layers)")
+            if shard.start != at:
+                word = "missing" if shard.start > at else "held twice"
+                raise BadPlan(f"plan for {self.model}: layer {min(at, shard.start)} is {word}")
+            at = shard.end
+        if at != self.n_layers:
+            raise BadPlan(f"plan for {self.model}: layers {at} to {self.n_layers - 1} are held by nobody")
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Newer plans rank higher; total order, equal only for the same plan."""
+        return self.epoch, self.proposer
+
+    def stage_of(self, device: str) -> int | None:
+        """The index of the stage that a device is, or None."""
+        return self.devices.index(device) if device in self.devices else None
+
+
+def plan_from_counts(
+    model: str, devices: tuple[str, ...], counts: tuple[int, ...], *, strategy: str = "manual", why: tuple[str, ...] = ()
+) -> Plan:
+    """A plan that gives `counts[i]` layers to `devices[i]`; devices with none are left out (with their counts)."""
+    if len(devices) != len(counts):
+        raise BadPlan(f"{len(counts)} layer counts for {len(devices)} devices; give one count per device")
+    if any(count < 0 for count in counts) or sum(counts) <= 0:
+        raise BadPlan(f"layer counts must not be negative and must add up to the model's layers, got {list(counts)}")
+    n_layers, at = sum(counts), 0
+    kept: list[str] = []
+    shards: list[Shard] = []
+    for device, count in zip(devices, counts, strict=True):
+        if count:
+            kept.append(device)
+            shards.append(Shard(model=model, start=at, end=at + count, n_layers=n_layers))
+            at += count
+    return Plan(model=model, n_layers=n_layers, devices=tuple(kept), shards=tuple(shards), strategy=strategy, why=why)

@@ -1,0 +1,41 @@
+"""How the next token is chosen: parameters only. The arithmetic is in `engines/sampling`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from exo_lab.core.errors import ConfigError
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Sampling of one request. temperature 0 is greedy.
+
+    Order of the filters is that of llama.cpp and Transformers: repetition penalty, temperature, top-k,
+    top-p, min-p. Values that switch a filter off: top_k 0, top_p 1, min_p 0, repetition_penalty 1.
+    `logprobs`: how many alternatives to report with each token.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more"),
+            (self.top_k >= 0, "top_k", self.top_k, "0 (off) or more"),
+            (0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]"),
+            (0 <= self.min_p <= 1, "min_p", self.min_p, "in [0, 1]"),
+            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0"),
+            (0 <= self.seed < 2**63, "seed", self.seed, "in [0, 2^63)"),
+            (self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more"),
+            (0 <= self.logprobs <= 20, "logprobs", self.logprobs, "in [0, 20]"),
+        )
+        for good, field, value, rule in checks:
+            if not good:
+                raise ConfigError(f"{field} must be {rule}, got {value}")

@@ -1,0 +1,87 @@
+"""What a person is shown: frozen pictures of a cluster and of a generation at one moment.
+
+`cluster.py` makes them, `front/views.py` draws them. A figure that was not measured is None and is not shown.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from exo_lab.core.device import Device
+from exo_lab.core.messages import FinishReason, StageTiming
+from exo_lab.core.model import ModelConfig
+from exo_lab.core.plan import Plan
+
+Liveness = Literal["alive", "suspect", "lost"]
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as seen from here. `latency_s` is half the last round trip; `seen_s_ago` since it last spoke."""
+
+    device: Device
+    liveness: Liveness = "alive"
+    is_self: bool = False
+    address: str = ""
+    latency_s: float | None = None
+    seen_s_ago: float | None = None
+    load: float | None = None  # CPU load in [0, 1]
+    memory_available_bytes: int | None = None
+    how_found: str = ""  # "loopback registry", "peers.toml", ...
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that is ready to answer, with the plan that every node agreed on."""
+
+    config: ModelConfig
+    plan: Plan
+
+
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `%exo status` shows. `refused` counts what was turned away, by reason."""
+
+    name: str
+    node_id: str
+    bind: str = "127.0.0.1"
+    nodes: tuple[NodeStatus, ...] = ()
+    models: tuple[LoadedModel, ...] = ()
+    sessions: int = 0
+    refused: dict[str, int] = {}
+    problems: tuple[str, ...] = ()  # sentences: what is wrong and what to do
+
+
+class TokenEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One token of an answer. `text` is what it added to the text (may be empty while a character is incomplete).
+
+    `at_s` is seconds since the request was sent. `alternatives` are (text, logprob), best first.
+    """
+
+    index: int
+    token: int
+    text: str
+    logprob: float
+    at_s: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+
+
+class GenerationStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured figures of one generation.
+
+    `ttft_s`: time to first token, from the call. `tokens_per_s`: decode rate, (tokens - 1) / (last - first);
+    None with fewer than two tokens. `stage_compute_s`: seconds computed per stage over the whole request.
+    """
+
+    request: str
+    model: str
+    plan: Plan
+    prompt_tokens: int
+    tokens: int
+    ttft_s: float | None = None
+    total_s: float = 0.0
+    tokens_per_s: float | None = None
+    prefill_tokens_per_s: float | None = None
+    stage_compute_s: tuple[tuple[str, float], ...] = ()  # (node id, seconds)
+    finish: FinishReason | None = None
+    notices: tuple[str, ...] = ()  # sentences for the user: a node was lost, ...

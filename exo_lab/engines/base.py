@@ -1,0 +1,102 @@
+"""What every engine is: something that holds a shard and turns positions into hidden states or logits.
+
+An engine knows no network, no tokenizer and no sampling. It is used by one thread at a time (the data thread);
+`load` may run elsewhere before the first `forward`. Sessions are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+from exo_lab.core.errors import NodeError
+
+if TYPE_CHECKING:
+    from exo_lab.core.shard import Shard
+    from exo_lab.core.tensor import Tensor
+    from exo_lab.core.weights import WeightSource
+
+Want = Literal["last", "all", "none"]
+LoadProgress = Callable[[int, int, str], None]  # (bytes done, bytes in all, what)
+
+# Prompts are cut into chunks of this many tokens. One constant for every engine and every cut: the same matrix
+# shapes everywhere are what makes logits bit-identical between cuts.
+PREFILL_CHUNK = 128
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is and holds. `kv_bytes_per_token` is for all layers of its shard."""
+
+    name: str
+    dtype: str  # what it computes in: "float32", "bfloat16", "int4"
+    device: str  # "cpu", "cuda:0"
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+class KvExport(msgspec.Struct, frozen=True):
+    """KV cache of one session: `layers[i]` is layer `start + i`.
+
+    Each is float32 or bfloat16, (tokens, 2, n_kv_heads, head_dim): keys (after RoPE, interleaved order), values.
+    """
+
+    start: int
+    layers: tuple[Tensor, ...]
+
+
+class Engine(Protocol):
+    """The device interface (S21)."""
+
+    def load(self, source: WeightSource, shard: Shard, progress: LoadProgress | None = None) -> EngineInfo:
+        """Read the shard's tensors, and only those. Called once."""
+        ...
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is loaded; NodeError before `load`."""
+        ...
+
+    def reserve(self, session: str, tokens: int) -> None:
+        """Make room for `tokens` positions at once instead of growing block by block."""
+        ...
+
+    def forward(self, session: str, x: Tensor, position: int, want: Want = "last") -> Tensor | None:
+        """Run positions [position, position + n) of a session through the shard.
+
+        `x` is int32 tokens (n,) for a first shard, else hidden states (n, hidden) in any float dtype (converted).
+        Returns hidden states (n, hidden), or from a last shard float32 logits: (1, vocab) of the last position,
+        (n, vocab) for want="all", None for "none". `position` below the session's length forgets what lies
+        behind it (rollback); above it is an error.
+        """
+        ...
+
+    def export_kv(self, session: str) -> KvExport:
+        """A copy of a session's KV cache; empty tensors if the session is unknown."""
+        ...
+
+    def import_kv(self, session: str, kv: KvExport) -> None:
+        """Set a session's KV cache. Layers outside this shard are ignored; the rest must be present."""
+        ...
+
+    def drop(self, session: str) -> None:
+        """Free a session. Unknown sessions are fine."""
+        ...
+
+    def kv_bytes(self) -> int:
+        """Bytes allocated for the KV caches of all sessions."""
+        ...
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        ...
+
+
+def check_position(session: str, position: int, length: int) -> None:
+    """NodeError if a step would leave a hole in the session's cache."""
+    if position > length:
+        raise NodeError(
+            f"request {session}: a step for position {position} came, but only {length} positions are cached; "
+            "a step was lost. Start the request again."
+        )

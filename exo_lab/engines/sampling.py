@@ -1,0 +1,101 @@
+"""From logits to a token. Pure: the same logits, parameters, history and position give the same token anywhere.
+
+Randomness is counter-based (Philox-4x64, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+keyed by (seed, position): a replay of a request draws the same numbers whatever happened in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from exo_lab.core.errors import GenerationError
+from exo_lab.core.sampling import SamplingParams
+
+
+class Sampled(NamedTuple):
+    """A token, its natural log probability under the unfiltered model, and the likeliest alternatives."""
+
+    token: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...]
+
+
+def uniform(seed: int, position: int) -> float:
+    """A float64 in [0, 1) that depends on nothing but (seed, position)."""
+    raw = np.random.Philox(key=seed, counter=[position, 0, 0, 0]).random_raw()
+    return (int(raw) >> 11) * 2.0**-53
+
+
+def sample(logits: np.ndarray, params: SamplingParams, position: int, history: Sequence[int] = ()) -> Sampled:
+    """Choose a token.
+
+    Args:
+        logits: float32 (vocab,). Not changed.
+        params: see `SamplingParams`; filters run in the order penalty, temperature, top-k, top-p, min-p.
+        position: of the token that is being chosen; the random number belongs to it.
+        history: tokens so far (prompt and answer), for the repetition penalty.
+
+    Raises:
+        GenerationError: the logits hold NaN or no finite value.
+    """
+    top = float(logits.max())
+    if not np.isfinite(top):
+        raise GenerationError("the model produced logits that are not finite; the weights or the dtype are broken")
+    log_total = top + float(np.log(np.exp(logits - top).sum()))
+    scores = penalise(logits, history, params.repetition_penalty)
+    token = int(scores.argmax()) if params.temperature == 0 else _draw(scores, params, uniform(params.seed, position))
+    alternatives = tuple((int(i), float(logits[i]) - log_total) for i in _top(logits, params.logprobs))
+    return Sampled(token, float(logits[token]) - log_total, alternatives)
+
+
+def penalise(logits: np.ndarray, history: Sequence[int], penalty: float) -> np.ndarray:
+    """Repetition penalty of Keskar et al. 2019 (CTRL): seen tokens are divided (positive) or multiplied by it."""
+    if penalty == 1 or not history:
+        return logits
+    seen = np.unique(np.asarray(history, dtype=np.int64))
+    scores = logits.copy()
+    values = scores[seen]
+    scores[seen] = np.where(values > 0, values / penalty, values * penalty)
+    return scores
+
+
+def probabilities(scores: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
+    """The filtered distribution: (token ids int64 (k,), probabilities float64 (k,)), most likely first.
+
+    Ties are ordered by token id, so every machine sorts alike.
+    """
+    scaled = scores.astype(np.float64) / params.temperature
+    count = min(params.top_k or scaled.size, scaled.size)
+    if count < scaled.size:
+        threshold = np.partition(scaled, scaled.size - count)[scaled.size - count]
+        ids = np.flatnonzero(scaled >= threshold)
+    else:
+        ids = np.arange(scaled.size)
+    ids = ids[np.argsort(-scaled[ids], kind="stable")][:count]
+    weights = np.exp(scaled[ids] - scaled[ids[0]])
+    weights /= weights.sum()
+    if params.top_p < 1:
+        # Keep the smallest set that reaches top_p: a token stays while what comes before it has less.
+        before = np.cumsum(weights) - weights
+        keep = before < params.top_p
+        ids, weights = ids[keep], weights[keep]
+    if params.min_p > 0:
+        keep = weights >= params.min_p * weights[0]
+        ids, weights = ids[keep], weights[keep]
+    return ids, weights / weights.sum()
+
+
+def _draw(scores: np.ndarray, params: SamplingParams, number: float) -> int:
+    ids, weights = probabilities(scores, params)
+    index = int(np.searchsorted(np.cumsum(weights), number, side="right"))
+    return int(ids[min(index, ids.size - 1)])
+
+
+def _top(logits: np.ndarray, count: int) -> np.ndarray:
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    best = np.argpartition(-logits, count)[:count] if count < logits.size else np.arange(logits.size)
+    return best[np.lexsort((best, -logits[best]))]

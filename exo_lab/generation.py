@@ -1,0 +1,259 @@
+"""An answer in the making: text arrives piece by piece, and can be iterated, polled, awaited or stopped.
+
+The ring delivers tokens; this turns them into text, looks for stop strings, and keeps the figures. It knows nothing
+of notebooks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from exo_lab.core.errors import Cancelled, ExoError
+from exo_lab.core.status import GenerationStats, TokenEvent
+
+if TYPE_CHECKING:
+    from exo_lab.core.messages import FinishReason
+    from exo_lab.node.session import Arrival, Request
+
+POLL_S = 0.1  # a waiting caller wakes so often, so that Interrupt gets through
+
+
+class Text(Protocol):
+    """What a generation needs of a tokenizer: a stream that turns tokens into text."""
+
+    def add(self, token_id: int) -> str:
+        """The text that this token completes; may be empty."""
+        ...
+
+    def flush(self) -> str:
+        """What is left at the end."""
+        ...
+
+
+class Generation:
+    """One answer. Made by `Cluster.generate`; it is already running.
+
+    Iterate it for text pieces (`for piece in generation`, `async for ...`), or take `events()` for tokens with their
+    probabilities and timings. `cancel()` stops it on every node; what has come stays. One consumer at a time.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        text: Text,
+        *,
+        prompt: str,
+        stop: tuple[str, ...] = (),
+        decode: Callable[[int], str] = str,
+        cancel: Callable[[Request], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.prompt = prompt
+        self.tokens: list[TokenEvent] = []
+        self.notices: list[str] = []
+        self._request, self._stream, self._stop, self._decode = request, text, stop, decode
+        self._cancel, self._clock = cancel, clock
+        self._text = ""  # everything decoded
+        self._shown = 0  # how much of it has been given out; the rest might be the start of a stop string
+        self._finish: FinishReason | None = None
+        self._ended_at: float | None = None
+
+    # -- state -------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The request id, the same on every node."""
+        return self._request.id
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without what a stop string cut off."""
+        return self._text[: self._shown]
+
+    @property
+    def done(self) -> bool:
+        """Has everything arrived and been taken?"""
+        return self._finish is not None
+
+    @property
+    def finish(self) -> FinishReason | None:
+        """Why it ended: "stop" (end of text or a stop string), "length", "cancelled", "error"; None while it runs."""
+        return self._finish
+
+    @property
+    def error(self) -> ExoError | None:
+        """What went wrong, if anything did."""
+        error = self._request.error
+        return None if isinstance(error, Cancelled) else error
+
+    @property
+    def stats(self) -> GenerationStats:
+        """Measured figures, at any time."""
+        request, tokens = self._request, self.tokens
+        first = tokens[0].at_s if tokens else None
+        decode_s = tokens[-1].at_s - tokens[0].at_s if len(tokens) > 1 else 0.0
+        computed: defaultdict[str, float] = defaultdict(float)
+        for event in tokens:
+            for timing in event.timings:
+                computed[timing.node] += timing.compute_s
+        end = self._ended_at if self._ended_at is not None else self._clock()
+        return GenerationStats(
+            request=request.id,
+            model=request.plan.model,
+            plan=request.plan,
+            prompt_tokens=len(request.prompt),
+            tokens=len(tokens),
+            ttft_s=first,
+            total_s=end - request.started_at,
+            tokens_per_s=(len(tokens) - 1) / decode_s if decode_s > 0 else None,
+            prefill_tokens_per_s=len(request.prompt) / first if first else None,
+            stage_compute_s=tuple((node, computed[node]) for node in request.plan.devices if node in computed),
+            finish=self._finish,
+            notices=tuple(self.notices),
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def poll(self, timeout_s: float = POLL_S) -> list[TokenEvent]:
+        """Tokens that have arrived, waiting at most `timeout_s` for the first; empty on timeout and at the end.
+
+        Never raises the generation's error: see `error` and `result()`.
+        """
+        events: list[TokenEvent] = []
+        while self._finish is None:
+            arrival = self._request.take(0.0 if events else timeout_s)
+            if arrival is not None:
+                events.append(self._accept(arrival))
+            elif self._request.drained:
+                self._close()
+            else:
+                break
+        return events
+
+    def events(self) -> Iterator[TokenEvent]:
+        """Token by token; raises the error at the end, if there was one. Leaving the loop early cancels."""
+        try:
+            while not self.done:
+                yield from self.poll()
+        finally:
+            if not self.done:
+                self.cancel()
+        if self.error is not None:
+            raise self.error
+
+    def __iter__(self) -> Iterator[str]:
+        """Text pieces; raises the error at the end, if there was one. Leaving the loop early cancels."""
+        for event in self.events():
+            if event.text:
+                yield event.text
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Text pieces without blocking the loop. Cancelling the task cancels the generation on every node."""
+        try:
+            while not self.done:
+                for event in await asyncio.to_thread(self.poll):
+                    if event.text:
+                        yield event.text
+        finally:
+            if not self.done:
+                self.cancel()
+        if self.error is not None:
+            raise self.error
+
+    def result(self, timeout_s: float | None = None) -> Generation:
+        """Wait for the end.
+
+        Raises:
+            ExoError: what went wrong.
+            TimeoutError: not over within `timeout_s`; it goes on, and can be asked again.
+        """
+        deadline = None if timeout_s is None else self._clock() + timeout_s
+        while not self.done:
+            self.poll()
+            if deadline is not None and not self.done and self._clock() > deadline:
+                raise TimeoutError(f"request {self.id} is still running after {timeout_s:g} s")
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def cancel(self) -> None:
+        """Stop on every node. Keeps what has arrived; idempotent; returns at once."""
+        self._cancel(self._request)
+        # What had arrived before is kept: take it, then close.
+        while self._finish is None:
+            if not self.poll(0.0) and self._finish is None and self._request.drained:
+                self._close()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _accept(self, arrival: Arrival) -> TokenEvent:
+        token = arrival.token
+        ended = token.finish == "stop"
+        if not ended:  # the end-of-text token is not part of the text
+            self._text += self._stream.add(token.token)
+        if token.finish is not None:
+            self._text += self._stream.flush()
+        cut = self._stop_at()
+        held = 0 if token.finish is not None or cut is not None else self._held_back()
+        shown = len(self._text) - held if cut is None else cut
+        piece = self._text[self._shown : shown]
+        self._shown = max(shown, self._shown)
+        event = TokenEvent(
+            index=len(self.tokens),
+            token=token.token,
+            text=piece,
+            logprob=token.logprob,
+            at_s=arrival.at - self._request.started_at,
+            alternatives=tuple((self._decode(other), logprob) for other, logprob in token.alternatives),
+            timings=token.timings,
+        )
+        self.tokens.append(event)
+        if cut is not None:
+            self._text = self._text[:cut]
+            self._end("stop")
+            self._cancel(self._request)
+        elif token.finish is not None:
+            self._end(token.finish)
+        return event
+
+    def _stop_at(self) -> int | None:
+        """Where the first stop string begins in the text, if one is complete."""
+        places = [self._text.find(stop, max(0, self._shown - len(stop))) for stop in self._stop]
+        found = [place for place in places if place >= 0]
+        return min(found) if found else None
+
+    def _held_back(self) -> int:
+        """Characters at the end that could be the beginning of a stop string."""
+        longest = max((len(stop) - 1 for stop in self._stop), default=0)
+        for size in range(min(longest, len(self._text) - self._shown), 0, -1):
+            if any(stop.startswith(self._text[-size:]) for stop in self._stop):
+                return size
+        return 0
+
+    def _close(self) -> None:
+        """Nothing more will come: show what was held back, and say why it ended."""
+        if self._shown < len(self._text) and self.tokens:
+            last = self.tokens[-1]
+            rest = self._text[self._shown :]
+            self._shown = len(self._text)
+            self.tokens[-1] = TokenEvent(
+                index=last.index,
+                token=last.token,
+                text=last.text + rest,
+                logprob=last.logprob,
+                at_s=last.at_s,
+                alternatives=last.alternatives,
+                timings=last.timings,
+            )
+        self._end("cancelled" if isinstance(self._request.error, Cancelled) else "error")
+
+    def _end(self, reason: FinishReason) -> None:
+        if self._finish is None:
+            self._finish, self._ended_at = reason, self._clock()
+
+    def __repr__(self) -> str:
+        return f"<Generation {self.id}: {len(self.tokens)} tokens, {self._finish or 'running'}>"

@@ -1,0 +1,145 @@
+"""Who is in the cluster, as a pure function: (members, event) -> members. No clock, no sockets.
+
+Time comes in with the events, in seconds of any one monotonic clock. A peer is `alive` while it answers,
+`suspect` once a ping went unanswered, `lost` when it has been silent for `LOST_AFTER_S`, when its process is known
+to be gone, or when it said goodbye.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from exo_lab.core.messages import NodeCard
+from exo_lab.core.status import Liveness
+
+LOST_AFTER_S = 6.0  # silence that means loss; several pings, so that a busy machine is not called dead
+FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """One other node. `heard_at` is when it last spoke."""
+
+    card: NodeCard
+    liveness: Liveness
+    heard_at: float
+    found_by: str = ""
+    latency_s: float | None = None
+    load: float | None = None
+    memory_available_bytes: int | None = None
+    plans: tuple[tuple[str, int, str], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The device id."""
+        return self.card.device.id
+
+
+class Members(msgspec.Struct, frozen=True, kw_only=True):
+    """All peers by id. Never contains the node itself."""
+
+    peers: dict[str, Peer] = {}
+
+    def alive(self) -> tuple[Peer, ...]:
+        """Peers that are not lost, sorted by id."""
+        return tuple(self.peers[key] for key in sorted(self.peers) if self.peers[key].liveness != "lost")
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified card came."""
+
+    card: NodeCard
+    found_by: str
+    now: float
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """A ping was answered after `round_trip_s`."""
+
+    id: str
+    round_trip_s: float
+    load: float
+    memory_available_bytes: int
+    plans: tuple[tuple[str, int, str], ...]
+    now: float
+
+
+class Silent(msgspec.Struct, frozen=True, kw_only=True):
+    """A ping was not answered in time."""
+
+    id: str
+    now: float
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """It said goodbye, or its process has ended."""
+
+    id: str
+    now: float
+
+
+class Ticked(msgspec.Struct, frozen=True, kw_only=True):
+    """Time passed."""
+
+    now: float
+
+
+Event = Heard | Answered | Silent | Gone | Ticked
+
+
+def step(members: Members, event: Event) -> Members:
+    """The members after an event. Unknown ids change nothing."""
+    match event:
+        case Heard(card=card, found_by=found_by, now=now):
+            known = members.peers.get(card.device.id)
+            if known is not None and known.liveness != "lost" and known.card.version > card.version:
+                return members
+            same = known is not None and known.card == card
+            latency = known.latency_s if known is not None and same else None
+            return _with(
+                members,
+                Peer(card=card, liveness="alive", heard_at=now, found_by=found_by, latency_s=latency),
+            )
+        case Answered(id=peer_id, now=now) if peer_id in members.peers:
+            return _with(
+                members,
+                msgspec.structs.replace(
+                    members.peers[peer_id],
+                    liveness="alive",
+                    heard_at=now,
+                    latency_s=event.round_trip_s / 2,
+                    load=event.load,
+                    memory_available_bytes=event.memory_available_bytes,
+                    plans=event.plans,
+                ),
+            )
+        case Silent(id=peer_id, now=now) if peer_id in members.peers:
+            peer = members.peers[peer_id]
+            if peer.liveness == "lost":
+                return members
+            silent_s = now - peer.heard_at
+            state: Liveness = "lost" if silent_s >= LOST_AFTER_S else "suspect"
+            return _with(members, msgspec.structs.replace(peer, liveness=state))
+        case Gone(id=peer_id) if peer_id in members.peers:
+            return _with(members, msgspec.structs.replace(members.peers[peer_id], liveness="lost"))
+        case Ticked(now=now):
+            kept = {
+                key: peer
+                for key, peer in members.peers.items()
+                if peer.liveness != "lost" or now - peer.heard_at < FORGET_AFTER_S
+            }
+            return members if len(kept) == len(members.peers) else Members(peers=kept)
+        case _:
+            return members
+
+
+def newly_lost(before: Members, after: Members) -> tuple[str, ...]:
+    """Ids that are lost or forgotten in `after` and were not lost in `before`."""
+    return tuple(
+        key
+        for key, peer in sorted(before.peers.items())
+        if peer.liveness != "lost" and (key not in after.peers or after.peers[key].liveness == "lost")
+    )
+
+
+def _with(members: Members, peer: Peer) -> Members:
+    return Members(peers={**members.peers, peer.id: peer})

@@ -1,0 +1,61 @@
+"""What a node is made of, so that a test can make one of in-process twins and a kernel one of sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from exo_lab.core.device import Device
+    from exo_lab.core.weights import WeightSource
+    from exo_lab.discovery.base import Discovery
+    from exo_lab.engines.base import Engine
+    from exo_lab.transport.base import ControlPort, DataPort
+    from exo_lab.transport.keys import Identity
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user may choose when a process becomes a node.
+
+    `memory_bytes` and `slowdown` emulate a smaller, slower device; 0 and 1 mean the real one. `bind` is the address
+    that sockets listen on: loopback unless the user opted in to more.
+    """
+
+    name: str = ""
+    bind: str = "127.0.0.1"
+    port: int = 0
+    peers_file: str = ""
+    discovery: tuple[str, ...] = ("loopback",)
+    memory_bytes: int = 0
+    slowdown: float = 1.0
+    threads: int = 0
+    engine: str = "auto"
+    parent_pid: int = 0
+
+
+EngineFactory = Callable[[str, str], "Engine"]  # (engine name, dtype), each may be "auto"
+ModelOpener = Callable[[str], "WeightSource"]
+
+
+class Listener(Protocol):
+    """Something that wants to know when the cluster changes. Called in the control thread; must not block."""
+
+    def __call__(self, what: str) -> None:
+        """`what` is one of "nodes", "plans", "requests"."""
+        ...
+
+
+class NodeParts(NamedTuple):
+    """The implementations of one node's edges. `close` frees what they share (a ZeroMQ context, say)."""
+
+    device: Device
+    identity: Identity
+    control: ControlPort
+    data: DataPort
+    discoveries: Sequence[Discovery]
+    make_engine: EngineFactory
+    open_model: ModelOpener
+    refused: Callable[[], dict[str, int]]  # counts of what the transport turned away
+    close: Callable[[], None]

@@ -1,0 +1,158 @@
+"""Making a plan and having it loaded everywhere. No master: the node that was asked does it, the others agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import BadPlan, ConfigError, ExoError, NodeLost
+from exo_lab.core.messages import Activate, Done, LoadShard, ModelRef, Progress, Unload
+
+if TYPE_CHECKING:
+    from exo_lab.core.device import Device
+    from exo_lab.core.plan import Plan
+    from exo_lab.node.node import Node
+
+ACTIVATE_TIMEOUT_S = 10.0
+
+PlanProgress = Callable[[str, int, int, str], None]  # (node name, bytes done, bytes in all, what)
+
+
+def select(devices: Sequence[Device], wanted: Sequence[str] | None) -> tuple[Device, ...]:
+    """The devices with these names or ids, in that order; all of them without a choice.
+
+    Raises:
+        ConfigError: a name that nobody has, that several have, or that is given twice.
+    """
+    if wanted is None:
+        return tuple(devices)
+    chosen: list[Device] = []
+    for name in wanted:
+        matches = [device for device in devices if name in (device.id, device.name)]
+        if len(matches) != 1:
+            there = ", ".join(sorted(device.name for device in devices))
+            problem = "no node" if not matches else f"{len(matches)} nodes"
+            raise ConfigError(f"{problem} named {name!r}; the cluster has {there}. Use an id from `%exo nodes`.")
+        if matches[0] in chosen:
+            raise ConfigError(f"node {name!r} is listed twice")
+        chosen.append(matches[0])
+    return tuple(chosen)
+
+
+def next_epoch(node: Node) -> int:
+    """An epoch above every one that this node has heard of."""
+    known = [plan.epoch for plan in node.plans.values()]
+    known += [epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans]
+    return max(known, default=0) + 1
+
+
+async def load(
+    node: Node, plan: Plan, model: ModelRef, *, progress: PlanProgress | None = None, timeout_s: float = 600.0
+) -> Plan:
+    """Have every stage loaded, then switch every node to the plan. All or nothing.
+
+    `timeout_s` bounds the silence between two progress reports of a stage. Cancellation unloads what was loaded.
+
+    Returns:
+        The plan with its epoch.
+
+    Raises:
+        ExoError: a stage could not load; names the node. What the others had loaded is freed again.
+    """
+    plan = msgspec.structs.replace(plan, epoch=next_epoch(node), proposer=node.id)
+    names = {device.id: device.name for device in node.topology.devices}
+    for device in plan.devices:
+        if device not in names:
+            raise BadPlan(f"node {device} of the plan is not in the cluster")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for stage in range(len(plan.devices)):
+                group.create_task(_load_stage(node, plan, stage, model, names, progress, timeout_s))
+    except* ExoError as group_error:
+        await _free(node, plan)
+        raise _first(group_error) from group_error
+    except* asyncio.CancelledError:
+        await _free(node, plan)
+        raise
+    await _activate(node, plan, model, names)
+    return plan
+
+
+async def _load_stage(
+    node: Node,
+    plan: Plan,
+    stage: int,
+    model: ModelRef,
+    names: dict[str, str],
+    progress: PlanProgress | None,
+    timeout_s: float,
+) -> None:
+    device = plan.devices[stage]
+    order = LoadShard(plan=plan, stage=stage, model=model)
+    async for reply in node.parts.control.stream(node.control_address(device), order, timeout_s=timeout_s):
+        match reply:
+            case Progress(done=done, total=total, what=what) if progress:
+                progress(names[device], done, total, what)
+            case Done(bytes=size, detail=detail):
+                if progress:
+                    progress(names[device], size, size, f"ready ({detail})")
+                return
+            case _:
+                continue
+    raise NodeLost(f"{names[device]} stopped answering while it was loading its layers")
+
+
+async def _activate(node: Node, plan: Plan, model: ModelRef, names: dict[str, str]) -> None:
+    message = Activate(plan=plan, model=model)
+    # Stages first: a node must not start a generation on a plan that a stage has not switched to.
+    for device in plan.devices:
+        await node.parts.control.request(node.control_address(device), message, timeout_s=ACTIVATE_TIMEOUT_S)
+    others = [peer for peer in node.members.alive() if plan.stage_of(peer.id) is None]
+
+    async def tell(address: str, name: str) -> None:
+        try:
+            await node.parts.control.request(address, message, timeout_s=ACTIVATE_TIMEOUT_S)
+        except ExoError as exc:
+            # It learns of the plan from the next pong that it hears.
+            node.problems[f"activate {name}"] = f"{name} has not switched to the new plan yet: {exc}"
+
+    await asyncio.gather(*(tell(peer.card.control, peer.card.device.name) for peer in others))
+    if plan.stage_of(node.id) is None:
+        node.activate(plan, model)
+
+
+async def unload(node: Node, model: str) -> None:
+    """Have every node forget a model."""
+    await _tell_all(node, Unload(model=model), [peer.card.control for peer in node.members.alive()])
+    node.forget(model, None, "")
+
+
+async def _free(node: Node, plan: Plan) -> None:
+    addresses = [node.control_address(device) for device in plan.devices if device in _reachable(node)]
+    await _tell_all(node, Unload(model=plan.model, epoch=plan.epoch, proposer=plan.proposer), addresses)
+
+
+def _reachable(node: Node) -> set[str]:
+    return {node.id, *(peer.id for peer in node.members.alive())}
+
+
+async def _tell_all(node: Node, message: Unload, addresses: Sequence[str]) -> None:
+    async def tell(address: str) -> None:
+        try:
+            await node.parts.control.request(address, message, timeout_s=ACTIVATE_TIMEOUT_S)
+        except ExoError as exc:
+            node.problems[f"unload at {address}"] = f"{address} was told to unload and did not answer: {exc}"
+
+    await asyncio.gather(*(tell(address) for address in addresses))
+
+
+def _first(group: BaseExceptionGroup[ExoError]) -> ExoError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, ExoError):
+        raise AssertionError("except* ExoError caught something else")
+    return error

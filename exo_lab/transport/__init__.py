@@ -1,0 +1,1 @@
+"""How bytes travel between nodes: frames, keys, sockets. Imports nothing until it is used."""

@@ -1,0 +1,138 @@
+"""What the rest of exo_lab sees of the network: two ports, and their counters.
+
+A `ControlPort` asks and answers, on an asyncio loop. A `DataPort` moves frames one way, for one plain thread. Both
+exist as sockets (`control`, `data`) and as in-process twins (`memory`). Knows no message's meaning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from exo_lab.core.messages import ControlMessage, DataMessage
+    from exo_lab.core.tensor import Tensor
+
+    Handler = Callable[[ControlMessage], AsyncIterator[ControlMessage]]
+
+DATA_TIMEOUT_S = 5.0
+
+
+class ControlStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A control port's counters since it was made.
+
+    `answered` and `asked` count requests; `late_replies` came after their request had ended; `refused` counts, by
+    reason, what could not be understood or was too much.
+    """
+
+    answered: int = 0
+    asked: int = 0
+    late_replies: int = 0
+    refused: dict[str, int] = {}
+
+
+class DataStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A data port's counters since it was made. Bytes are those of the frames, headers included.
+
+    `refused` counts, by reason, frames that came and were dropped.
+    """
+
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    refused: dict[str, int] = {}
+
+
+class ControlPort(Protocol):
+    """Asks other nodes and answers them. Lives on one asyncio loop: that of the first call."""
+
+    @property
+    def address(self) -> str:
+        """Where others reach it. Known before `start`."""
+        ...
+
+    async def start(self, handler: Handler) -> None:
+        """Begin to answer. `handler(message)` yields the replies; when it ends, the answer is complete.
+
+        An ExoError that it raises becomes a `Refused`; so does any other exception, which is also logged. Every
+        request runs as a task of the port, which is cancelled when the asker gives up and when the port closes.
+        """
+        ...
+
+    async def request(self, address: str, message: ControlMessage, *, timeout_s: float) -> ControlMessage:
+        """Ask, and return the last reply (the only one, for most messages).
+
+        Cancelling it, and the deadline, tell the other side to stop.
+
+        Raises:
+            PeerUnreachable: no complete answer within `timeout_s`, or the address cannot be used.
+            TransportError: this port was closed meanwhile.
+            ExoError: what the other side raised, as the same class.
+        """
+        ...
+
+    def stream(self, address: str, message: ControlMessage, *, timeout_s: float) -> AsyncGenerator[ControlMessage]:
+        """Ask, and yield every reply as it comes. `timeout_s` is the longest wait for one reply.
+
+        Closing the iterator early tells the other side to stop. Raises as `request` does.
+        """
+        ...
+
+    def stats(self) -> ControlStats:
+        """The counters now. Any thread."""
+        ...
+
+    async def close(self) -> None:
+        """End every request, both ways, and free the sockets. Idempotent; takes at most a few seconds."""
+        ...
+
+
+class DataPort(Protocol):
+    """Sends and receives frames. For one thread, but for `post` and `stats`, which are for any."""
+
+    @property
+    def address(self) -> str:
+        """Where others reach it."""
+        ...
+
+    def send(
+        self, address: str, message: DataMessage, tensor: Tensor | None = None, timeout_s: float = DATA_TIMEOUT_S
+    ) -> None:
+        """Hand a frame to the network; blocks at most `timeout_s`. Connects when first needed.
+
+        It returns when the frame is queued for a connected peer, not when it arrived. The tensor's bytes are copied
+        by then.
+
+        Raises:
+            PeerUnreachable: there is no such peer, or it takes nothing (its queue is full), for `timeout_s`.
+            FrameError: the frame is beyond the limits of `frames`.
+            TransportError: the port is closed.
+        """
+        ...
+
+    def recv(self, timeout_s: float) -> object | None:
+        """The next thing: an object that was posted, else `(message, tensor)` from the network, else None in time.
+
+        Frames that are wrong are counted and dropped. Raises TransportError once the port is closed.
+        """
+        ...
+
+    def post(self, item: object) -> None:
+        """Give the thread an object; `recv` returns it, at once if it waits. Any thread."""
+        ...
+
+    def forget(self, address: str) -> None:
+        """Close the way to an address; what is still queued for it is dropped. The next `send` connects anew."""
+        ...
+
+    def stats(self) -> DataStats:
+        """The counters now. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Free the sockets. Idempotent. Call it in the thread that used the port."""
+        ...

@@ -1,0 +1,273 @@
+"""The in-process twin of the network: both ports without sockets, for tests and for nodes that share a process.
+
+Everything still goes through `frames`, so limits and versions are checked as on the wire. Addresses are
+`memory://name`. Faults are made on purpose: `drop` cuts an address off, `delay` slows what travels. One difference:
+a data frame for an address where nobody listens is refused at once and not after the deadline, since that is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import PeerUnreachable, TransportError
+from exo_lab.transport.base import DATA_TIMEOUT_S, DataStats
+from exo_lab.transport.exchange import Exchange
+from exo_lab.transport.frames import MAX_TENSOR_BYTES, Malformed, decode, encode
+from exo_lab.transport.tally import Tally
+
+if TYPE_CHECKING:
+    from exo_lab.core.messages import DataMessage
+    from exo_lab.core.tensor import Tensor
+    from exo_lab.transport.base import Handler
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER_MARK = 64
+EARLY_PACKETS = 256
+
+Delay = Callable[[str, str], float]  # (from address, to address) -> seconds
+
+
+class MemoryNetwork:
+    """Holds the ports that can reach each other. Thread-safe: ports may live on different loops and threads."""
+
+    def __init__(self) -> None:
+        self.delay: Delay | None = None
+        self._lock = threading.Lock()
+        self._controls: dict[str, MemoryControl] = {}
+        self._datas: dict[str, MemoryData] = {}
+        self._dropped: set[str] = set()
+
+    def control(self, name: str) -> MemoryControl:
+        """A control port at `memory://name`. TransportError if the name is taken."""
+        port = MemoryControl(self, f"memory://{name}", name)
+        with self._lock:
+            if port.address in self._controls:
+                raise TransportError(f"{port.address} has a control port already")
+            self._controls[port.address] = port
+        return port
+
+    def data(
+        self, name: str, *, high_water_mark: int = HIGH_WATER_MARK, max_tensor_bytes: int = MAX_TENSOR_BYTES
+    ) -> MemoryData:
+        """A data port at `memory://name`. TransportError if the name is taken."""
+        port = MemoryData(self, f"memory://{name}", high_water_mark, max_tensor_bytes)
+        with self._lock:
+            if port.address in self._datas:
+                raise TransportError(f"{port.address} has a data port already")
+            self._datas[port.address] = port
+        return port
+
+    def drop(self, address: str) -> None:
+        """From now on nothing reaches or leaves this address."""
+        with self._lock:
+            self._dropped.add(address)
+
+    def restore(self, address: str) -> None:
+        """Undo `drop`."""
+        with self._lock:
+            self._dropped.discard(address)
+
+    def inject(self, address: str, parts: Sequence[bytes], *, control: bool = False) -> None:
+        """Deliver raw parts, as a hostile member would send them, to a data port or a control port."""
+        if control:
+            port = self.find_control("", address)
+            if port is not None:
+                port.arrived("memory://nobody", list(parts))
+            return
+        target = self.find_data("", address)
+        if target is not None:
+            target.deliver(parts, 0.0, DATA_TIMEOUT_S)
+
+    # -- for the ports -----------------------------------------------------------------------------------
+
+    def find_control(self, source: str, address: str) -> MemoryControl | None:
+        with self._lock:
+            return None if self._dropped & {source, address} else self._controls.get(address)
+
+    def find_data(self, source: str, address: str) -> MemoryData | None:
+        with self._lock:
+            return None if self._dropped & {source, address} else self._datas.get(address)
+
+    def delay_s(self, source: str, address: str) -> float:
+        return 0.0 if self.delay is None else self.delay(source, address)
+
+    def remove(self, port: MemoryControl | MemoryData) -> None:
+        ports = self._controls if isinstance(port, MemoryControl) else self._datas
+        with self._lock:
+            ports.pop(port.address, None)
+
+
+class MemoryControl(Exchange):
+    """See `base.ControlPort`. Made by `MemoryNetwork.control`."""
+
+    def __init__(self, network: MemoryNetwork, address: str, name: str) -> None:
+        super().__init__(address, name)
+        self._network = network
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: deque[tuple[str, list[bytes]]] = deque(maxlen=EARLY_PACKETS)
+
+    async def start(self, handler: Handler) -> None:
+        """Begin to answer. See `ControlPort.start`."""
+        if self._handler is not None or self._closed:
+            raise TransportError("this control port was started, or closed, already")
+        self._handler, self._loop = handler, asyncio.get_running_loop()
+        while self._early:
+            self._question(*self._early.popleft())
+
+    def arrived(self, source: str, parts: list[bytes]) -> None:
+        """Take a packet from `source`: an address, or the port's own loop-free sender. Any thread."""
+        if self._handler is None:
+            self._early.append((source, parts))
+        else:
+            self._deliver(lambda: self._question(source, parts), self._network.delay_s(source, self._address))
+
+    def _deliver(self, take: Callable[[], None], delay_s: float) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        try:
+            if delay_s > 0:
+                loop.call_soon_threadsafe(lambda: loop.call_later(delay_s, take))
+            else:
+                loop.call_soon_threadsafe(take)
+        except RuntimeError:
+            log.debug("%s: its loop is closed, a packet is lost", self._address)
+
+    def _question(self, source: str, parts: list[bytes]) -> None:
+        if len(parts) == 2:
+            self._asked(source, parts[0], parts[1])
+        else:
+            self._tally.add("packet", f"{len(parts)} parts instead of 2")
+
+    def _ask(self, address: str, head: bytes, body: bytes) -> None:
+        if not address.startswith("memory://"):
+            raise PeerUnreachable(f"{address[:200]!r} is not an address of the form memory://name")
+        self._loop = asyncio.get_running_loop()
+        target = self._network.find_control(self._address, address)
+        if target is not None:
+            target.arrived(self._address, [head, body])
+
+    async def _answer(self, peer: Hashable, head: bytes, body: bytes) -> None:
+        asker = self._network.find_control(self._address, str(peer))
+        if asker is None:
+            raise PeerUnreachable(f"{peer} is gone")
+        delay_s = self._network.delay_s(self._address, str(peer))
+        asker._deliver(lambda: asker._answered(self._address, head, body), delay_s)
+
+    async def close(self) -> None:
+        """End every request, both ways. See `ControlPort.close`."""
+        if not self._closed:
+            self._network.remove(self)
+            await self._close_exchange()
+
+
+class MemoryData:
+    """See `base.DataPort`. Made by `MemoryNetwork.data`."""
+
+    def __init__(self, network: MemoryNetwork, address: str, high_water_mark: int, max_tensor_bytes: int) -> None:
+        self._network, self._address = network, address
+        self._high_water_mark, self._max_tensor_bytes = high_water_mark, max_tensor_bytes
+        self._changed = threading.Condition()
+        self._frames: deque[tuple[float, list[bytes]]] = deque()  # (due on the monotonic clock, parts)
+        self._posted: deque[object] = deque()
+        self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = 0
+        self._tally = Tally(log, f"data port {address}")
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """Where others reach it."""
+        return self._address
+
+    def send(
+        self, address: str, message: DataMessage, tensor: Tensor | None = None, timeout_s: float = DATA_TIMEOUT_S
+    ) -> None:
+        """Hand a frame to the other port. See `DataPort.send`."""
+        if self._closed:
+            raise TransportError("the data port is closed")
+        # Copied as a wire would: the sender's buffer is its own again when this returns.
+        parts = [bytes(part) for part in encode(message, tensor)]
+        target = self._network.find_data(self._address, address)
+        delay_s = self._network.delay_s(self._address, address)
+        if target is None or not target.deliver(parts, delay_s, timeout_s):
+            raise PeerUnreachable(f"{address} took no frame for {timeout_s:g} s. Is it running and in reach?")
+        self._frames_out += 1
+        self._bytes_out += sum(map(len, parts))
+
+    def deliver(self, parts: Sequence[bytes], delay_s: float, timeout_s: float) -> bool:
+        """Queue a frame; False if the queue stays full. Any thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._frames) < self._high_water_mark, timeout_s)
+            if self._closed or len(self._frames) >= self._high_water_mark:
+                return False
+            self._frames.append((time.monotonic() + delay_s, list(parts)))
+            self._changed.notify_all()
+            return True
+
+    def recv(self, timeout_s: float) -> object | None:
+        """The next thing that was posted or came in. See `DataPort.recv`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                if self._posted:
+                    return self._posted.popleft()
+                if self._closed:
+                    raise TransportError("the data port is closed")
+                now = time.monotonic()
+                if not self._frames or self._frames[0][0] > now:
+                    until = min(deadline, self._frames[0][0]) if self._frames else deadline
+                    if now >= deadline:
+                        return None
+                    self._changed.wait(until - now)
+                    continue
+                parts = self._frames.popleft()[1]
+                self._changed.notify_all()
+            frame = self._decode(parts)
+            if frame is not None:
+                return frame
+            if time.monotonic() >= deadline:
+                return None
+
+    def _decode(self, parts: list[bytes]) -> tuple[DataMessage, Tensor | None] | None:
+        try:
+            frame = decode(parts, self._max_tensor_bytes)
+        except Malformed as exc:
+            self._tally.add(exc.reason, str(exc))
+            return None
+        self._frames_in += 1
+        self._bytes_in += sum(map(len, parts))
+        return frame
+
+    def post(self, item: object) -> None:
+        """Give the thread an object. Any thread."""
+        with self._changed:
+            self._posted.append(item)
+            self._changed.notify_all()
+
+    def forget(self, address: str) -> None:
+        """Nothing is kept per address here."""
+
+    def stats(self) -> DataStats:
+        """The counters now. Any thread."""
+        return DataStats(
+            frames_in=self._frames_in,
+            frames_out=self._frames_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            refused=self._tally.snapshot(),
+        )
+
+    def close(self) -> None:
+        """Leave the network; what waits to be received is dropped. Idempotent."""
+        self._network.remove(self)
+        with self._changed:
+            self._closed = True
+            self._frames.clear()
+            self._changed.notify_all()

@@ -1,0 +1,98 @@
+"""What every socket of ours has in common: bounds, keep-alives, binding, connecting."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket as plain
+from typing import Any
+
+import zmq
+
+from exo_lab.core.errors import PeerUnreachable, TransportError
+
+HANDSHAKE_MS = 5_000
+HEARTBEAT_EVERY_MS = 2_000
+HEARTBEAT_TIMEOUT_MS = 8_000
+RECONNECT_MS = 100
+RECONNECT_MAX_MS = 2_000
+ENCRYPTION_BYTES = 1_024  # what CURVE adds to a part, and more
+
+_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+
+def tune(socket: zmq.Socket[Any], *, high_water_mark: int, max_part_bytes: int) -> None:
+    """Bound a socket's queues (in messages) and parts (in bytes), and have it notice dead peers."""
+    for option, value in (
+        (zmq.LINGER, 0),
+        (zmq.SNDHWM, high_water_mark),
+        (zmq.RCVHWM, high_water_mark),
+        (zmq.MAXMSGSIZE, max_part_bytes + ENCRYPTION_BYTES),
+        (zmq.TCP_KEEPALIVE, 1),
+        (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+        (zmq.HEARTBEAT_IVL, HEARTBEAT_EVERY_MS),
+        (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+        (zmq.RECONNECT_IVL, RECONNECT_MS),
+        (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+    ):
+        socket.setsockopt(option, value)
+
+
+def bind(socket: zmq.Socket[Any], host: str, port: int = 0) -> str:
+    """Listen, and return the address for others. Port 0: any free one.
+
+    Raises:
+        TransportError: the host is not one of this machine's, or the port is taken.
+    """
+    bare = host.strip("[]")
+    if ":" in bare:
+        socket.setsockopt(zmq.IPV6, 1)
+        host = f"[{bare}]"
+    try:
+        socket.bind(f"tcp://{host}:{port or '*'}")
+    except zmq.ZMQError as exc:
+        raise TransportError(
+            f"cannot listen on {host} port {port or 'any'}: {exc}. Give an address of this machine and a free port."
+        ) from exc
+    chosen = socket.getsockopt(zmq.LAST_ENDPOINT)
+    chosen_port = (chosen.decode() if isinstance(chosen, bytes) else str(chosen)).rstrip("\0").rpartition(":")[2]
+    return f"tcp://{_advertised(bare)}:{chosen_port}"
+
+
+def connect(socket: zmq.Socket[Any], address: str) -> None:
+    """Begin to connect; ZeroMQ goes on trying.
+
+    Raises:
+        PeerUnreachable: the address is not `tcp://host:port`.
+    """
+    match = _ENDPOINT.fullmatch(address)
+    # Anything but tcp is refused: an address comes from a peer, and inproc: or ipc: would reach into this machine.
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise PeerUnreachable(f"{address[:200]!r} is not an address of the form tcp://host:port")
+    if match[1].startswith("["):
+        socket.setsockopt(zmq.IPV6, 1)
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as exc:
+        raise PeerUnreachable(f"cannot connect to {address}: {exc}") from exc
+
+
+def _advertised(host: str) -> str:
+    """How others write the address of a listener on `host`: a wildcard becomes the outward address."""
+    try:
+        parsed = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not parsed.is_unspecified:
+        return f"[{host}]" if parsed.version == 6 else host
+    family, target, fallback = (
+        (plain.AF_INET6, "2001:db8::1", "::1") if parsed.version == 6 else (plain.AF_INET, "192.0.2.1", "127.0.0.1")
+    )
+    try:
+        # Connecting a datagram socket sends nothing; it only asks for the route. The targets are documentation ones.
+        with plain.socket(family, plain.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            outward = str(probe.getsockname()[0])
+    except OSError:
+        outward = fallback
+    return f"[{outward}]" if ":" in outward else outward
