@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from exo_lab.core.topology import LinkKind
+
 if TYPE_CHECKING:
     from exo_lab.core.messages import NodeCard
-    from exo_lab.core.topology import LinkKind
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
