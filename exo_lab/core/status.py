@@ -85,3 +85,11 @@ class GenerationStats(msgspec.Struct, frozen=True, kw_only=True):
     stage_compute_s: tuple[tuple[str, float], ...] = ()  # (node id, seconds)
     finish: FinishReason | None = None
     notices: tuple[str, ...] = ()  # sentences for the user: a node was lost, ...
+
+
+class PlanPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that was made and not loaded. `devices` are those of the cluster, used or not."""
+
+    config: ModelConfig
+    plan: Plan
+    devices: tuple[Device, ...] = ()

@@ -27,6 +27,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     bind: str = "127.0.0.1"
     port: int = 0
     peers_file: str = ""
+    peers: tuple[str, ...] = ()  # control endpoints that are known from the start
     discovery: tuple[str, ...] = ("loopback",)
     memory_bytes: int = 0
     slowdown: float = 1.0
@@ -58,4 +59,4 @@ class NodeParts(NamedTuple):
     make_engine: EngineFactory
     open_model: ModelOpener
     refused: Callable[[], dict[str, int]]  # counts of what the transport turned away
-    close: Callable[[], None]
+    close: Callable[[], object]

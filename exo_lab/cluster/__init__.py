@@ -1,0 +1,9 @@
+"""What a user holds: `connect()` makes this process a node, `Cluster` is what it sees and can do."""
+
+from __future__ import annotations
+
+from exo_lab.cluster.cluster import DEFAULT_MODEL, DEFAULT_STRATEGY, Cluster
+from exo_lab.cluster.connect import connect, current, require
+from exo_lab.generation import Generation
+
+__all__ = ["DEFAULT_MODEL", "DEFAULT_STRATEGY", "Cluster", "Generation", "connect", "current", "require"]

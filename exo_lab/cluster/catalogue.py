@@ -1,0 +1,64 @@
+"""Models as a cluster's user names them: their shape and their tokenizer, looked up once per set of weights."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.models.tokenizer import Tokenizer
+
+
+def config_of(model: str, digest: str | None) -> ModelConfig:
+    """The shape of a model. With a digest it is cached: same weights, same shape."""
+    return _read_config(model) if digest is None else _cached_config(model, digest)
+
+
+def _read_config(model: str) -> ModelConfig:
+    from exo_lab.models.open import open_model
+
+    source = open_model(model)
+    try:
+        return source.config
+    finally:
+        source.close()
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_config(model: str, digest: str) -> ModelConfig:
+    config = _read_config(model)
+    if config.digest != digest:
+        raise ConfigError(
+            f"this machine has another {model} than the cluster (digest {config.digest[:12]}, the cluster's is "
+            f"{digest[:12]}). Put the same file here, or ask from another node."
+        )
+    return config
+
+
+@functools.lru_cache(maxsize=8)
+def tokenizer_of(model: str, digest: str) -> Tokenizer:
+    """A model's tokenizer; ConfigError if the weights here are not those of the digest."""
+    from exo_lab.models.open import open_tokenizer
+
+    _cached_config(model, digest)
+    return open_tokenizer(model)
+
+
+def encode(
+    tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, str]], raw: bool, system: str | None
+) -> tuple[str, list[int]]:
+    """The text that the model sees, and its tokens."""
+    if raw:
+        if not isinstance(prompt, str) or system is not None:
+            raise ConfigError("raw takes a plain string and no system message; leave raw out to chat")
+        return prompt, tokenizer.encode(prompt)
+    messages: list[Mapping[str, str]] = [] if system is None else [{"role": "system", "content": system}]
+    messages += [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    text = tokenizer.chat(messages)
+    # The template writes the special tokens itself.
+    return text, tokenizer.encode(text, bos=False)

@@ -1,0 +1,359 @@
+"""What a user holds: this process as a node of a cluster, and everything that can be done with it.
+
+`connect()` makes this process a node. Every method may be called from any thread but the node's own, waits with a
+deadline, and can be interrupted. Knows nothing of notebooks: `front/` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from exo_lab import __version__
+from exo_lab.cluster.catalogue import config_of, encode, tokenizer_of
+from exo_lab.core.errors import ConfigError, NodeError, PromptTooLong
+from exo_lab.core.messages import ModelRef
+from exo_lab.core.sampling import SamplingParams
+from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
+from exo_lab.generation import Generation
+from exo_lab.node import planner
+from exo_lab.node.build import build
+from exo_lab.node.node import Node
+from exo_lab.node.thread import ControlThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from exo_lab.launch.kernels import Kernels
+    from exo_lab.node.parts import Listener, NodeOptions, NodeParts
+    from exo_lab.node.planner import PlanProgress
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_STRATEGY = "ring-memory-weighted"
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 15.0
+LOAD_SILENCE_S = 600.0
+TOKEN_TIMEOUT_S = 120.0
+CONTEXT_TOKENS = 2048
+
+
+class Cluster:
+    """A cluster, seen from the node that this process is. Made by `connect()`; `close()` leaves it.
+
+    Args:
+        options: what the user chose for this node.
+        token: the cluster's secret.
+        parts: a node's implementations; made from the options if None.
+    """
+
+    def __init__(self, options: NodeOptions, token: str, parts: NodeParts | None = None) -> None:
+        self.options = options
+        self._token = token
+        self._kernels: Kernels | None = None
+        self._closed = False
+        made = parts or build(options, token)
+        self._thread = ControlThread(f"exo-control-{made.device.name}")
+        self.node = Node(made, software=f"exo_lab {__version__}")
+        try:
+            self._thread.run(self.node.start(), START_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def id(self) -> str:
+        """This node's id."""
+        return self.node.id
+
+    @property
+    def name(self) -> str:
+        """This node's name."""
+        return self.node.device.name
+
+    @property
+    def closed(self) -> bool:
+        """Has this node left the cluster?"""
+        return self._closed
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Every node that this one knows, itself first, the others by name. Lost ones stay visible for a while."""
+        now = time.monotonic()
+        me = NodeStatus(
+            device=self.node.device,
+            is_self=True,
+            address=self.node.card.control,
+            seen_s_ago=0.0,
+            load=psutil.cpu_percent() / 100,
+            memory_available_bytes=self.node.memory_available_bytes(),
+            how_found="this node",
+        )
+        peers = [
+            NodeStatus(
+                device=peer.card.device,
+                liveness=peer.liveness,
+                address=peer.card.control,
+                latency_s=peer.latency_s,
+                seen_s_ago=now - peer.heard_at,
+                load=peer.load,
+                memory_available_bytes=peer.memory_available_bytes,
+                how_found=peer.found_by,
+            )
+            for peer in self.node.members.peers.values()
+        ]
+        return (me, *sorted(peers, key=lambda peer: (peer.device.name, peer.device.id)))
+
+    def models(self) -> tuple[LoadedModel, ...]:
+        """Models that are loaded, with the plans that every node agreed on."""
+        loaded: list[LoadedModel] = []
+        for model, plan in sorted(self.node.plans.items()):
+            reference = self.node.models.get(model)
+            if reference is not None:
+                loaded.append(LoadedModel(config=config_of(reference.name, reference.digest), plan=plan))
+        return tuple(loaded)
+
+    def status(self) -> ClusterStatus:
+        """Everything at this moment."""
+        return ClusterStatus(
+            name=self.name,
+            node_id=self.id,
+            bind=self.options.bind,
+            nodes=self.nodes(),
+            models=self.models(),
+            sessions=self.node.stages.session_count,
+            refused=self.node.parts.refused(),
+            problems=tuple(self.node.problems.values()),
+        )
+
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener("nodes" | "plans" | "requests")` on every change, in the control thread; it must not block.
+
+        Returns:
+            A function that ends it.
+        """
+        self.node.listeners.add(listener)
+        return lambda: self.node.listeners.discard(listener)
+
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
+        """Wait until `count` nodes are alive, this one included.
+
+        Raises:
+            NodeError: fewer after `timeout_s`; says who is there and what was wrong with the others.
+        """
+        changed = threading.Event()
+        stop = self.on_change(lambda what: changed.set())
+        deadline = time.monotonic() + timeout_s
+        try:
+            while True:
+                changed.clear()
+                alive = tuple(node for node in self.nodes() if node.liveness == "alive")
+                if len(alive) >= count:
+                    return alive
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    there = ", ".join(node.device.name for node in alive)
+                    problems = " ".join(self.node.problems.values())
+                    raise NodeError(
+                        f"{len(alive)} of {count} nodes after {timeout_s:g} s: {there}. {problems}".rstrip()
+                    )
+                changed.wait(min(left, 0.1))
+        finally:
+            stop()
+
+    # -- models ------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        strategy: str = DEFAULT_STRATEGY,
+        devices: Sequence[str] | None = None,
+        layers: Sequence[int] | None = None,
+        dtype: str = "auto",
+        engine: str = "auto",
+        context: int = CONTEXT_TOKENS,
+        force: bool = False,
+    ) -> PlanPreview:
+        """What `load` would do. Loads nothing.
+
+        Args:
+            model: a name, a path or a hub id.
+            strategy: one of `planning.choose.STRATEGIES`.
+            devices: names or ids, in ring order; all nodes, in an order that the strategy chooses, if None.
+            layers: layers per device, in the order of `devices`; overrides the strategy.
+            dtype: "auto", "float32", "bfloat16", "quantised".
+            engine: "auto", "torch", "numpy".
+            context: tokens of prompt and answer that the memory must hold.
+            force: plan even what the memory check says does not fit.
+
+        Raises:
+            ModelError: the model cannot be found or run.
+            PlanError: it does not fit, or the layers do not add up.
+            ConfigError: a name that nobody has, an unknown strategy.
+        """
+        from exo_lab.planning.choose import choose
+        from exo_lab.planning.problem import Problem
+
+        config = config_of(model, None)
+        topology = self.node.topology
+        chosen = planner.select(self._by_name(topology.devices), devices)
+        listed = devices is not None or layers is not None
+        problem = Problem(
+            config=config,
+            topology=topology,
+            order=tuple(device.id for device in chosen) if listed else (),
+            context_tokens=context,
+            force=force,
+        )
+        plan = choose(problem, "manual" if layers is not None else strategy, layers)
+        plan = msgspec.structs.replace(plan, dtype=dtype, engine=engine)
+        return PlanPreview(config=config, plan=plan, devices=topology.devices)
+
+    @staticmethod
+    def _by_name(devices: Sequence[Any]) -> list[Any]:
+        return sorted(devices, key=lambda device: (device.name, device.id))
+
+    def load(self, model: str = DEFAULT_MODEL, *, progress: PlanProgress | None = None, **options: Any) -> LoadedModel:
+        """Plan and have every stage load its layers; all or nothing. Takes the options of `plan`.
+
+        Args:
+            model: a name, a path or a hub id.
+            progress: called with (node name, bytes done, bytes in all, what), in the control thread.
+            options: those of `plan`.
+
+        Raises:
+            ExoError: as `plan`, and what went wrong on a node, by name.
+        """
+        preview = self.plan(model, **options)
+        reference = ModelRef(name=model, digest=preview.config.digest)
+        work = planner.load(self.node, preview.plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
+        return LoadedModel(config=preview.config, plan=self._thread.run(work))
+
+    def unload(self, model: str | None = None) -> None:
+        """Have every node forget a model; the only one if None."""
+        self._thread.run(planner.unload(self.node, self._loaded(model).plan.model), STOP_TIMEOUT_S)
+
+    def _loaded(self, model: str | None) -> LoadedModel:
+        loaded = self.models()
+        if model is None and len(loaded) == 1:
+            return loaded[0]
+        for one in loaded:
+            reference = self.node.models.get(one.plan.model)
+            if model is not None and (model == one.plan.model or (reference is not None and model == reference.name)):
+                return one
+        names = ", ".join(one.plan.model for one in loaded)
+        if not loaded:
+            raise ConfigError(f"no model is loaded. Load one first: %exo load {model or DEFAULT_MODEL}")
+        wanted = "say which model" if model is None else f"{model} is not loaded"
+        raise ConfigError(f"{wanted}; loaded are {names}")
+
+    # -- generating --------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        *,
+        model: str | None = None,
+        raw: bool = False,
+        system: str | None = None,
+        timeout_s: float = TOKEN_TIMEOUT_S,
+        **sampling: Any,
+    ) -> Generation:
+        """Start a generation on the loaded model's plan; it is running when this returns.
+
+        Args:
+            prompt: what the user says, or a list of {"role", "content"} messages.
+            model: which of the loaded models; not needed if there is one.
+            raw: complete the text as it is, without the chat template.
+            system: a system message before the prompt.
+            timeout_s: the longest wait for one token.
+            sampling: fields of `SamplingParams`.
+
+        Raises:
+            ConfigError: no model is loaded, or an option is wrong.
+            PromptTooLong: prompt and max_tokens exceed the model's context.
+        """
+        try:
+            params = msgspec.convert(_without_none(sampling), SamplingParams)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"sampling: {exc}") from exc
+        loaded = self._loaded(model)
+        reference = self.node.models[loaded.plan.model]
+        tokenizer = tokenizer_of(reference.name, reference.digest)
+        text, ids = encode(tokenizer, prompt, raw, system)
+        room = loaded.config.context_length
+        if not ids:
+            raise ConfigError("the prompt is empty")
+        if len(ids) + params.max_tokens > room:
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens and max_tokens is {params.max_tokens}; {loaded.plan.model} has room "
+                f"for {room} in all. Shorten the prompt or ask for fewer tokens."
+            )
+        request = self.node.submit(loaded.plan, tuple(ids), params, tokenizer.eos, timeout_s)
+        return Generation(
+            request,
+            tokenizer.stream(),
+            prompt=text,
+            stop=params.stop,
+            decode=tokenizer.token_text,
+            cancel=self.node.cancel,
+        )
+
+    # -- kernels of this machine, and beyond -------------------------------------------------------------
+
+    def up(self, count: int = 3, **options: Any) -> tuple[NodeStatus, ...]:
+        """Start `count` kernels as nodes. See `launch.kernels.Kernels.start` for the options.
+
+        Raises:
+            ConfigError: an option is wrong.
+            NodeError: not all of them came up; those that did are ended again.
+        """
+        from exo_lab.launch.kernels import Kernels
+
+        kernels = self._kernels = self._kernels or Kernels(self._token)
+        ids = kernels.start(self, count, **options)
+        return tuple(node for node in self.nodes() if node.device.id in ids)
+
+    def down(self, names: Sequence[str] | None = None) -> int:
+        """End kernels that `up` started; all of them if no names are given. Returns how many."""
+        return 0 if self._kernels is None else self._kernels.stop(names)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the kernels that were started here, leave the cluster, free everything. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._kernels is not None:
+            self._kernels.close()
+        try:
+            with contextlib.suppress(NodeError):
+                self._thread.run(self.node.stop(), STOP_TIMEOUT_S)
+        finally:
+            self._thread.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<Cluster {self.name}: closed>"
+        return f"<Cluster {self.name}: {len(self.nodes())} nodes, models {[one.plan.model for one in self.models()]}>"
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    known = SamplingParams.__struct_fields__
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: value for name, value in values.items() if value is not None}

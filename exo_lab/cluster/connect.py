@@ -1,0 +1,94 @@
+"""This process's node: one at most, made by `connect()`."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import TYPE_CHECKING
+
+from exo_lab.cluster.cluster import Cluster
+from exo_lab.core.errors import NotConnected
+from exo_lab.node.parts import NodeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_lock = threading.Lock()
+_current: Cluster | None = None
+
+
+@atexit.register
+def _leave() -> None:
+    """The interpreter ends: say goodbye to the others."""
+    if _current is not None:
+        _current.close()
+
+
+def connect(
+    name: str | None = None,
+    *,
+    lan: bool = False,
+    bind: str | None = None,
+    port: int = 0,
+    peers: str | Path | Sequence[str] | None = None,
+    discovery: Sequence[str] | None = None,
+    token: str | None = None,
+    memory: int = 0,
+    slow: float = 1.0,
+    threads: int = 0,
+    engine: str = "auto",
+) -> Cluster:
+    """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
+
+    Args:
+        name: what the node is called; the machine's name if None.
+        lan: listen on every interface, not only on this machine's own.
+        bind: the address to listen on; overrides `lan`.
+        port: control port (the data port is the next one); any free ones if 0.
+        peers: a peers file (TOML), or control endpoints `tcp://host:port`.
+        discovery: ways of finding others; the loopback registry if None.
+        token: the cluster's secret; `EXO_LAB_TOKEN`, or this user's own, if None.
+        memory: emulate a device with so many bytes.
+        slow: emulate a device that is slower by this factor.
+        threads: CPU threads for computing; what the engine chooses if 0.
+        engine: "auto", "torch", "numpy".
+
+    Raises:
+        ConfigError: an option is wrong.
+        TransportError: the address cannot be listened on.
+    """
+    global _current
+    from exo_lab.transport.keys import check_token, load_or_create_token
+
+    options = NodeOptions(
+        name=name or "",
+        bind=bind or ("0.0.0.0" if lan else "127.0.0.1"),
+        port=port,
+        peers_file=str(peers) if isinstance(peers, str | PathLike) else "",
+        peers=tuple(peers) if peers is not None and not isinstance(peers, str | PathLike) else (),
+        discovery=tuple(discovery) if discovery is not None else ("loopback",),
+        memory_bytes=memory,
+        slowdown=slow,
+        threads=threads,
+        engine=engine,
+    )
+    with _lock:
+        if _current is not None and not _current.closed:
+            return _current
+        secret = load_or_create_token() if token is None else check_token(token)
+        _current = Cluster(options, secret)
+        return _current
+
+
+def current() -> Cluster | None:
+    """This process's cluster; None if it is no node."""
+    return None if _current is None or _current.closed else _current
+
+
+def require() -> Cluster:
+    """This process's cluster. NotConnected if it is no node."""
+    found = current()
+    if found is None:
+        raise NotConnected("this kernel is not a node yet. Run %exo connect (or exo_lab.connect()) first.")
+    return found

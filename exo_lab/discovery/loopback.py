@@ -1,0 +1,164 @@
+"""Kernels of one user on one machine find each other with nothing configured: a folder of small private files.
+
+Every node writes `<id>.json` with its control address and process id, and reads the others'. A file whose process has
+ended is removed by whoever sees it. Knows no trust: only the user can write in the folder (0700), and the handshake
+decides in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import psutil
+from jupyter_core.paths import jupyter_runtime_dir
+
+from exo_lab.discovery.base import Found
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from exo_lab.core.messages import NodeCard
+
+LOOK_EVERY_S = 0.25
+MAX_ENTRY_BYTES = 4096
+SOURCE = "loopback registry"
+
+
+def registry_path() -> Path:
+    """The folder: `$EXO_LAB_REGISTRY`, else `exo_lab/nodes` in Jupyter's runtime folder (which is the user's own)."""
+    given = os.environ.get("EXO_LAB_REGISTRY")
+    return Path(given) if given else Path(jupyter_runtime_dir()) / "exo_lab" / "nodes"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's file. `started` is the process's start time (seconds since the epoch): process ids are used again."""
+
+    id: str
+    name: str
+    control: str
+    pid: int
+    started: float
+
+
+class LoopbackRegistry:
+    """See `Discovery`.
+
+    Args:
+        folder: where the files are.
+        every_s: how often it looks.
+        wait: how it waits between two looks; a test hands in its own.
+    """
+
+    name = "loopback"
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        every_s: float = LOOK_EVERY_S,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._folder = folder or registry_path()
+        self._every_s, self._wait = every_s, wait
+        self._problems: tuple[str, ...] = ()
+        self._mine: Path | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now."""
+        return self._problems
+
+    async def watch(self, card: NodeCard) -> AsyncIterator[Sequence[Found]]:
+        """Announce the card and yield who else is there, at once and on every change."""
+        seen: tuple[Found, ...] | None = None
+        try:
+            while True:
+                try:
+                    self._announce(card)
+                    now = self._look(card.device.id)
+                    self._problems = ()
+                except OSError as exc:
+                    now = ()
+                    self._problems = (
+                        f"the loopback registry {self._folder} cannot be used: {exc}. Check who owns it, or set "
+                        "EXO_LAB_REGISTRY to one of your own.",
+                    )
+                if now != seen:
+                    seen = now
+                    yield now
+                await self._wait(self._every_s)
+        finally:
+            await self.close()
+
+    def _announce(self, card: NodeCard) -> None:
+        """Write this node's file, if it is not there. A folder that others may enter is closed to them."""
+        path = self._folder / f"{card.device.id}.json"
+        if self._mine == path and path.exists():
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name != "nt" and self._folder.stat().st_mode & 0o077:
+            self._folder.chmod(0o700)
+        entry = Entry(
+            id=card.device.id,
+            name=card.device.name,
+            control=card.control,
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+        )
+        # Written aside and renamed, so that nobody reads half a file.
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(entry))
+        Path(temporary).replace(path)
+        self._mine = path
+
+    def _look(self, own_id: str) -> tuple[Found, ...]:
+        found: list[Found] = []
+        for path in sorted(self._folder.glob("*.json")):
+            if path.stem == own_id:
+                continue
+            entry = _read(path)
+            if entry is None or not _alive(entry):
+                path.unlink(missing_ok=True)
+                continue
+            found.append(
+                Found(
+                    address=entry.control,
+                    source=SOURCE,
+                    name=entry.name,
+                    device_id=entry.id,
+                    interface="lo",
+                    kind="loopback",
+                )
+            )
+        return tuple(found)
+
+    async def close(self) -> None:
+        """Remove this node's file. Idempotent."""
+        if self._mine is not None:
+            self._mine.unlink(missing_ok=True)
+            self._mine = None
+
+
+def _read(path: Path) -> Entry | None:
+    """The entry in a file; None if it holds none (it is left over from another version, or cut off)."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(MAX_ENTRY_BYTES), type=Entry)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _alive(entry: Entry) -> bool:
+    try:
+        process = psutil.Process(entry.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - entry.started) < 2.0
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

@@ -1,0 +1,53 @@
+"""What runs inside a started kernel: it becomes a node and is put on a leash. Called by `kernels` with one JSON text."""
+
+from __future__ import annotations
+
+import msgspec
+
+from exo_lab.launch.leash import Holder, hold
+
+
+class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """How a started kernel is to become a node. `holder` and `also` are (pid, start time); None on another machine."""
+
+    name: str
+    bind: str = "127.0.0.1"
+    peers: tuple[str, ...] = ()
+    memory_bytes: int = 0
+    slowdown: float = 1.0
+    threads: int = 0
+    engine: str = "auto"
+    holder: tuple[int, float] | None = None
+    also: tuple[tuple[int, float], ...] = ()
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a started kernel became."""
+
+    id: str
+    name: str
+    control: str
+    pid: int
+
+
+def become(order: str) -> str:
+    """Make this process a node as the JSON text says; a `WorkerReport` as JSON."""
+    import os
+
+    from exo_lab.cluster import connect
+
+    wanted = msgspec.json.decode(order, type=WorkerOrder)
+    cluster = connect(
+        wanted.name,
+        bind=wanted.bind,
+        peers=wanted.peers or None,
+        memory=wanted.memory_bytes,
+        slow=wanted.slowdown,
+        threads=wanted.threads,
+        engine=wanted.engine,
+    )
+    if wanted.holder is not None:
+        also = [Holder(*one) for one in wanted.also]
+        hold(Holder(*wanted.holder), before_end=cluster.close, also=also)
+    report = WorkerReport(id=cluster.id, name=cluster.name, control=cluster.node.card.control, pid=os.getpid())
+    return msgspec.json.encode(report).decode()

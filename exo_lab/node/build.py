@@ -1,0 +1,130 @@
+"""The only place that picks implementations by name: what the user chose becomes the parts of a node."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import ConfigError
+from exo_lab.node.parts import NodeOptions, NodeParts
+
+if TYPE_CHECKING:
+    from exo_lab.core.weights import WeightSource
+    from exo_lab.discovery.base import Discovery
+    from exo_lab.engines.base import Engine
+
+ENGINES = ("torch", "numpy")
+DISCOVERIES = ("loopback", "manual", "given")
+
+
+def make_engine(name: str, dtype: str, threads: int = 0) -> Engine:
+    """An engine by name. `auto` is torch, the fastest that every machine has.
+
+    Raises:
+        ConfigError: no such engine, or one that cannot compute in that dtype.
+    """
+    match name:
+        case "auto" | "torch":
+            from exo_lab.engines.decoder import TorchEngine
+
+            return TorchEngine(dtype=dtype, threads=threads or None)
+        case "numpy":
+            from exo_lab.engines.numpy_engine import NumpyEngine
+
+            if dtype not in ("auto", "float32"):
+                raise ConfigError(f"the numpy engine computes in float32 only, not in {dtype}; use engine='torch'")
+            return NumpyEngine()
+        case _:
+            raise ConfigError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+
+
+def make_discovery(name: str, options: NodeOptions) -> Discovery:
+    """A way of finding other nodes, by name.
+
+    Raises:
+        ConfigError: no such discovery, or it lacks what it needs.
+    """
+    match name:
+        case "loopback":
+            from exo_lab.discovery.loopback import LoopbackRegistry
+
+            return LoopbackRegistry()
+        case "manual":
+            from exo_lab.discovery.manual import ManualPeers
+
+            if not options.peers_file:
+                raise ConfigError("discovery 'manual' needs a file; give one with --peers peers.toml")
+            return ManualPeers(Path(options.peers_file).expanduser())
+        case "given":
+            from exo_lab.discovery.manual import GivenPeers
+
+            return GivenPeers(options.peers)
+        case _:
+            raise ConfigError(f"no discovery {name!r}; there are {', '.join(DISCOVERIES)}")
+
+
+def discoveries(options: NodeOptions) -> list[Discovery]:
+    """Every discovery that the options ask for, those that a file or given addresses imply included."""
+    names = list(dict.fromkeys(options.discovery))
+    if options.peers_file and "manual" not in names:
+        names.append("manual")
+    if options.peers and "given" not in names:
+        names.append("given")
+    return [make_discovery(name, options) for name in names]
+
+
+def default_name() -> str:
+    """What a node is called when nobody said: the machine's name."""
+    return socket.gethostname().split(".")[0] or platform.node() or "node"
+
+
+def build(options: NodeOptions, token: str) -> NodeParts:
+    """The parts of a node over ZeroMQ, from what the user chose. Nothing is announced yet.
+
+    Raises:
+        ConfigError: an option is wrong; says which.
+        TransportError: the address cannot be listened on.
+    """
+    from exo_lab.models.open import open_model
+    from exo_lab.telemetry.detect import detect
+    from exo_lab.transport.keys import Identity
+    from exo_lab.transport.secure import SecureContext
+
+    if options.memory_bytes < 0 or options.slowdown < 1:
+        raise ConfigError(f"memory must not be negative and slow must be 1 or more, got {options.slowdown:g}")
+    looking = discoveries(options)
+    identity = Identity.create()
+    device = detect(
+        options.name or default_name(),
+        device_id=identity.device_id,
+        memory_bytes=options.memory_bytes,
+        slowdown=options.slowdown,
+    )
+    context = SecureContext(token)
+    try:
+        control = context.control(options.bind, options.port, name=device.name)
+        # Two neighbouring ports, so that one firewall rule lets both through.
+        data = context.data(options.bind, options.port + 1 if options.port else 0)
+    except BaseException:
+        context.close()
+        raise
+
+    def open_by_name(name: str) -> WeightSource:
+        return open_model(name)
+
+    def engine(name: str, dtype: str) -> Engine:
+        return make_engine(options.engine if name == "auto" else name, dtype, options.threads)
+
+    return NodeParts(
+        device=device,
+        identity=identity,
+        control=control,
+        data=data,
+        discoveries=looking,
+        make_engine=engine,
+        open_model=open_by_name,
+        refused=context.refused,
+        close=context.close,
+    )
