@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.cluster.cluster import Cluster
@@ -12,7 +13,6 @@ from exo_lab.node.parts import NodeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _lock = threading.Lock()
 _current: Cluster | None = None
@@ -65,8 +65,8 @@ def connect(
         name=name or "",
         bind=bind or ("0.0.0.0" if lan else "127.0.0.1"),
         port=port,
-        peers_file=str(peers) if isinstance(peers, str | PathLike) else "",
-        peers=tuple(peers) if peers is not None and not isinstance(peers, str | PathLike) else (),
+        peers_file=str(peers) if isinstance(peers, str | Path) else "",
+        peers=tuple(peers) if peers is not None and not isinstance(peers, str | Path) else (),
         discovery=tuple(discovery) if discovery is not None else ("loopback",),
         memory_bytes=memory,
         slowdown=slow,

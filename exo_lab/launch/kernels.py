@@ -159,7 +159,7 @@ class Kernels:
                 slowdown=slow[i] if slow else 1.0,
                 threads=threads if threads is not None else share if local else 0,
                 engine=engine,
-                holder=tuple(Holder.of(os.getpid())) if local else None,
+                holder=Holder.of(os.getpid()) if local else None,
             )
             for i in range(count)
         ]
@@ -196,7 +196,7 @@ class Kernels:
     def _become(self, made: _Set, orders: list[WorkerOrder], deadline: float) -> None:
         """Have each engine become a node. Code goes as an execute request: nothing is pickled."""
         controller = getattr(made.cluster.controller, "process", None)
-        also = (tuple(Holder.of(controller.pid)),) if controller is not None and orders[0].holder else ()
+        also = (Holder.of(controller.pid),) if controller is not None and orders[0].holder else ()
         waiting: list[tuple[WorkerOrder, int, Any]] = []
         for order, engine_id in zip(orders, made.client.ids, strict=True):
             text = msgspec.json.encode(msgspec.structs.replace(order, also=also)).decode()

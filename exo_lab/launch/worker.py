@@ -1,4 +1,4 @@
-"""What runs inside a started kernel: it becomes a node and is put on a leash. Called by `kernels` with one JSON text."""
+"""What runs inside a started kernel: it becomes a node and is put on a leash. `kernels` calls it with a JSON text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exo_lab.launch.leash import Holder, hold
 
 
 class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """How a started kernel is to become a node. `holder` and `also` are (pid, start time); None on another machine."""
+    """How a started kernel is to become a node. Without a `holder` (on another machine) there is no leash."""
 
     name: str
     bind: str = "127.0.0.1"
@@ -17,8 +17,8 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     slowdown: float = 1.0
     threads: int = 0
     engine: str = "auto"
-    holder: tuple[int, float] | None = None
-    also: tuple[tuple[int, float], ...] = ()
+    holder: Holder | None = None
+    also: tuple[Holder, ...] = ()
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,6 @@ def become(order: str) -> str:
         engine=wanted.engine,
     )
     if wanted.holder is not None:
-        also = [Holder(*one) for one in wanted.also]
-        hold(Holder(*wanted.holder), before_end=cluster.close, also=also)
+        hold(wanted.holder, before_end=cluster.close, also=wanted.also)
     report = WorkerReport(id=cluster.id, name=cluster.name, control=cluster.node.card.control, pid=os.getpid())
     return msgspec.json.encode(report).decode()
