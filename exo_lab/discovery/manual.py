@@ -59,7 +59,8 @@ def parse_peers(text: str, name: str) -> PeersFile:
     try:
         data: object = json.loads(text) if is_json else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigError(f"{name}: not readable as {'JSON' if is_json else 'TOML'}: {exc}") from exc
+        said = str(exc).replace("end of document", f"line {len(text.splitlines())}, the end of the document")
+        raise ConfigError(f"{name}: not readable as {'JSON' if is_json else 'TOML'}: {said}") from exc
     found: list[Found] = []
     table = cast("Mapping[str, object]", data)
     mistakes = [
