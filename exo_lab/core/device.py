@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 
@@ -31,3 +33,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     engines: tuple[str, ...] = ()
     emulated: str = ""
     slowdown: float = 1.0  # emulated only: a forward pass is stretched by this factor
+
+
+def device_id(public_key: bytes) -> str:
+    """The id that belongs to a node's public key: the first 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(public_key).hexdigest()[:12]

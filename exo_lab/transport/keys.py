@@ -6,7 +6,6 @@ listening end of every socket and one for the connecting end; the identity is a 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jupyter_core.paths import jupyter_data_dir
 from zmq.utils import z85
 
+from exo_lab.core.device import device_id
 from exo_lab.core.errors import ConfigError, FrameError
 from exo_lab.core.messages import NodeCard
 from exo_lab.transport.private_file import load_or_create_private
@@ -127,12 +127,19 @@ def _derive(secret: bytes, end: bytes) -> bytes:
     return z85.encode(HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=end).derive(secret))
 
 
+def cluster_tag(token: str) -> str:
+    """A short public name of the cluster: 16 hexadecimal digits that do not give the token away.
+
+    Announcements carry it, so that nodes of two clusters on one network do not even try each other. It proves nothing.
+
+    Raises:
+        ConfigError: the token is weak: a guessable one could be found from its tag.
+    """
+    secret = check_token(token).encode()
+    return HKDF(algorithm=hashes.SHA256(), length=8, salt=_SALT, info=b"discovery tag").derive(secret).hex()
+
+
 # -- the identity ------------------------------------------------------------------------------------------
-
-
-def device_id(public_key: bytes) -> str:
-    """The id that belongs to a public key: the first 12 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(public_key).hexdigest()[:12]
 
 
 class Identity:
@@ -159,6 +166,10 @@ class Identity:
                 f"{path} holds no node identity (64 hexadecimal digits). Delete it to make anew."
             ) from exc
 
+    def sign(self, data: bytes) -> bytes:
+        """The signature of some bytes, 64 of them. What is signed must begin with what it is meant for."""
+        return self._private.sign(data)
+
     def sign_card(self, card: NodeCard) -> NodeCard:
         """The card with this identity's public key and signature.
 
@@ -170,7 +181,7 @@ class Identity:
         # Through the codec once: an int in a float field would be signed as another text than the one that arrives.
         card = msgspec.msgpack.decode(msgspec.msgpack.encode(card), type=NodeCard)
         card = msgspec.structs.replace(card, public_key=self.public_key, signature=b"")
-        return msgspec.structs.replace(card, signature=self._private.sign(_signed_bytes(card)))
+        return msgspec.structs.replace(card, signature=self.sign(_signed_bytes(card)))
 
     @staticmethod
     def verify_card(card: NodeCard) -> None:

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 import zmq
 
-from exo_lab.core.device import Device, Flops
+from exo_lab.core.device import Device, Flops, device_id
 from exo_lab.core.errors import ConfigError, FrameError
 from exo_lab.core.messages import NodeCard
 from exo_lab.transport import keys
-from exo_lab.transport.keys import ClusterKeys, Identity, check_token, device_id, load_or_create_token, verify_card
+from exo_lab.transport.keys import (
+    ClusterKeys, Identity, check_token, cluster_tag, load_or_create_token, new_token, verify_card,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -159,3 +161,15 @@ def test_an_identity_is_kept_in_a_private_file(tmp_path):
     path.write_text("not a key")
     with pytest.raises(ConfigError, match="no node identity"):
         Identity.load_or_create(path)
+
+
+def test_a_cluster_has_one_public_tag_and_another_cluster_another():
+    token, other = new_token(), new_token()
+    assert cluster_tag(token) == cluster_tag(f" {token}\n")
+    assert cluster_tag(token) != cluster_tag(other)
+    assert len(cluster_tag(token)) == 16
+    made = ClusterKeys.from_token(token)
+    for secret in (token.encode(), made.server_public, made.server_secret, made.client_public, made.client_secret):
+        assert cluster_tag(token).encode() not in secret
+    with pytest.raises(ConfigError):
+        cluster_tag("guess me")
