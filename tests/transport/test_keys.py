@@ -14,7 +14,13 @@ from exo_lab.core.errors import ConfigError, FrameError
 from exo_lab.core.messages import NodeCard
 from exo_lab.transport import keys
 from exo_lab.transport.keys import (
-    ClusterKeys, Identity, check_token, cluster_tag, load_or_create_token, new_token, verify_card,
+    ClusterKeys,
+    Identity,
+    check_token,
+    cluster_tag,
+    load_or_create_token,
+    new_token,
+    verify_card,
 )  # fmt: skip
 
 
