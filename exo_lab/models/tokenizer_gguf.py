@@ -151,17 +151,7 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], types: list[i
 def _add_special(core: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
     from tokenizers import AddedToken
 
-    core.add_special_tokens(
-        [
-            AddedToken(token, special=True, normalized=False)
-            for token, kind in zip(tokens, types, strict=True)
-            if kind == CONTROL
-        ]
-    )
-    core.add_tokens(
-        [
-            AddedToken(token, special=False, normalized=False)
-            for token, kind in zip(tokens, types, strict=True)
-            if kind == USER_DEFINED
-        ]
-    )
+    for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):
+        texts = [token for token, kind in zip(tokens, types, strict=True) if kind == wanted]
+        added = [AddedToken(text, special=special, normalized=False) for text in texts]
+        (core.add_special_tokens if special else core.add_tokens)(added)
