@@ -8,9 +8,12 @@ not as SVG patterns, whose ids would clash between the outputs of one notebook.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COLOURS: tuple[str, ...] = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#8C8C8C")
 HATCHINGS: tuple[str, ...] = ("plain", "rising", "level", "dots", "falling", "upright", "cross")

@@ -7,7 +7,10 @@ move the cursor, recolour the terminal, start a new line, or turn the direction 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME_CHARACTERS = 48  # a longer name is cut: a peer must not be able to fill the screen
 SENTENCE_CHARACTERS = 1000
@@ -39,7 +42,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     lines = [[header[i] for i in kept], *([row[i] for i in kept] for row in rows)]
     widths = [max(width(line[k]) for line in lines) for k in range(len(kept))]
     flush = [header[i] in right for i in kept]
-    return ["  ".join(_pad(cell, w, r) for cell, w, r in zip(line, widths, flush, strict=True)).rstrip() for line in lines]
+    return [
+        "  ".join(_pad(cell, w, r) for cell, w, r in zip(line, widths, flush, strict=True)).rstrip() for line in lines
+    ]
 
 
 def _pad(cell: str, columns: int, right: bool) -> str:
@@ -51,3 +56,20 @@ def _visible(character: str) -> str:
     if character.isspace():
         return " "
     return "\ufffd" if unicodedata.category(character).startswith("C") else character
+
+
+def clean_block(text: str) -> str:
+    """Text of several lines, such as a model's answer: line ends and joiners stay, what steers a terminal does not."""
+    return "".join(character if _harmless(character) else "\ufffd" for character in text.replace("\r\n", "\n"))
+
+
+def _harmless(character: str) -> bool:
+    if character in "\n\t":
+        return True
+    if character in _OVERRIDES:
+        return False
+    # Format characters stay: emoji and several scripts are written with joiners.
+    return unicodedata.category(character) not in ("Cc", "Cs", "Co", "Cn")
+
+
+_OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # would turn the direction of what follows

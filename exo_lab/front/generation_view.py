@@ -1,0 +1,167 @@
+"""An answer, finished or in the making: its text, its figures, and the plan that it runs on. Pure.
+
+Only measured figures are shown; one that is not known yet is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from exo_lab.front import html
+from exo_lab.front.roster import Roster
+from exo_lab.front.strip import strip_svg, strip_text
+from exo_lab.front.svg import swatch
+from exo_lab.front.text import clean, clean_block, clean_name, table
+from exo_lab.front.units import show_count, show_rate, show_seconds
+from exo_lab.front.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.device import Device
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.core.status import GenerationStats, TokenEvent
+
+State = Literal["running", "stop", "length", "cancelled", "interrupted", "error"]
+STATES: dict[State, str] = {
+    "running": "running",
+    "stop": "finished",
+    "length": "stopped at max_tokens",
+    "cancelled": "cancelled",
+    "interrupted": "interrupted",
+    "error": "failed",
+}
+TOKENS_LISTED = 256  # in the table of alternatives
+
+
+class GenerationView(View):
+    """A generation at one moment.
+
+    Args:
+        text: the answer so far.
+        stats: its figures so far.
+        devices: those that are known, for names and colours.
+        config: the model, for sizes in the strip's tooltips.
+        tokens: with alternatives, to be listed below the answer; few figures if empty.
+        state: overrides what the statistics say ("interrupted").
+        error: what went wrong, if anything did.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        stats: GenerationStats,
+        devices: Sequence[Device] = (),
+        *,
+        config: ModelConfig | None = None,
+        tokens: Sequence[TokenEvent] = (),
+        state: State | None = None,
+        error: str = "",
+    ) -> None:
+        self.answer, self.stats, self.config, self.tokens = text, stats, config, tuple(tokens)
+        self.state: State = state or stats.finish or "running"
+        self.error = clean(error)
+        self.roster = Roster(devices, stats.plan.devices)
+
+    @property
+    def running(self) -> bool:
+        """Is more to come?"""
+        return self.state == "running"
+
+    def html(self) -> str:
+        """Text, figures, strip; what was computed where once it is over."""
+        return self.head_html() + html.block(self.tail_html())
+
+    def head_html(self) -> str:
+        """Text and figures: what changes with every token."""
+        waiting = self.running and not self.answer
+        shown = "waiting for the first token …" if waiting else clean_block(self.answer)
+        style = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:2px 0 6px 0;font-size:14px"
+        cursor = '<span aria-hidden="true">▍</span>' if self.running and not waiting else ""
+        return html.block(
+            f'<div dir="auto" style="{style}{";" + html.FAINT if waiting else ""}">{html.esc(shown)}{cursor}</div>',
+            *(html.notice(clean(remark)) for remark in self.stats.notices),
+            html.notice(self._ending()) if self._ending() else "",
+            html.line(figures(self.stats, self.state), faint=True),
+        )
+
+    def tail_html(self) -> str:
+        """The plan, and details once it is over."""
+        strip = strip_svg(self.stats.plan, self.roster, self.config, detail=not self.running)
+        return strip if self.running else strip + self._stages_html() + self._alternatives_html()
+
+    def text(self) -> str:
+        """The same in lines."""
+        lines = [clean_block(self.answer), *(f"! {clean(remark)}" for remark in self.stats.notices)]
+        if self._ending():
+            lines.append(f"! {self._ending()}")
+        return "\n".join([*lines, f"[{figures(self.stats, self.state)}]", *strip_text(self.stats.plan, self.roster)])
+
+    def _ending(self) -> str:
+        if self.state in ("interrupted", "cancelled"):
+            return f"{STATES[self.state]}: stopped on every node, what had come is kept"
+        return f"failed: {self.error}" if self.state == "error" else ""
+
+    def _stages_html(self) -> str:
+        spent = dict(self.stats.stage_compute_s)
+        if not spent:
+            return ""
+        rows = [
+            (
+                swatch(entry.mark, emulated=bool(entry.emulated)),
+                html.esc(entry.name) + (" " + html.badge(f"emulated: {entry.emulated}") if entry.emulated else ""),
+                show_seconds(spent[device]),
+                f"{spent[device] / self.stats.total_s:.0%}" if self.stats.total_s > 0 else "",
+            )
+            for device, entry in ((device, self.roster[device]) for device in self.stats.plan.devices)
+            if device in spent
+        ]
+        grid = html.grid("", ("#", "node", "computing", "of the whole time"), rows, ("computing", "of the whole time"))
+        return _details("Where the time went (measured)", grid)
+
+    def _alternatives_html(self) -> str:
+        listed = [event for event in self.tokens if event.alternatives][:TOKENS_LISTED]
+        if not listed:
+            return ""
+        rows = [
+            (
+                str(event.index),
+                _token(event.text),
+                f"{math.exp(event.logprob):.1%}",
+                " &nbsp; ".join(f"{_token(text)} {math.exp(logprob):.1%}" for text, logprob in event.alternatives),
+            )
+            for event in listed
+        ]
+        grid = html.grid("", ("token", "text", "probability", "most likely"), rows, ("token", "probability"))
+        return _details("Token by token", grid)
+
+
+def figures(stats: GenerationStats, state: State) -> str:
+    """Tokens, speed and the time to the first token, in one line."""
+    parts = [STATES[state], clean_name(stats.model), show_count(stats.tokens, "token")]
+    if stats.tokens_per_s is not None:
+        parts.append(show_rate(stats.tokens_per_s))
+    if stats.ttft_s is not None:
+        parts.append(
+            f"first token after {show_seconds(stats.ttft_s)} ({show_count(stats.prompt_tokens, 'prompt token')})"
+        )
+    if state != "running":
+        parts.append(f"{show_seconds(stats.total_s)} in all")
+    return " · ".join(parts)
+
+
+def stages_text(stats: GenerationStats, roster: Roster) -> list[str]:
+    """What each stage computed, aligned; nothing if it is not known."""
+    rows = [(roster[id_].label, show_seconds(spent_s)) for id_, spent_s in stats.stage_compute_s]
+    return table(("node", "computing"), rows, ("computing",)) if rows else []
+
+
+def _token(text: str) -> str:
+    """A token's text with its white space made visible."""
+    shown = clean_block(text).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+    return f"<code>{html.esc(shown)}</code>" if shown else "<i>(none)</i>"
+
+
+def _details(summary: str, inner: str) -> str:
+    return f'<details style="margin:2px 0"><summary>{html.esc(summary)}</summary>{inner}</details>'

@@ -1,0 +1,98 @@
+"""Shapes that the drawings share: a device's filled and hatched box, text, the outer element. Pure.
+
+No ids, no styles in the document, no scripts: see `html`. Text is drawn in the reader's own colour except on a fill.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exo_lab.front.html import INK, esc
+from exo_lab.front.palette import hatch
+
+if TYPE_CHECKING:
+    from exo_lab.front.palette import Mark
+
+FONT = "var(--jp-ui-font-family,system-ui,sans-serif)"
+EDGE = 'stroke="currentColor" stroke-opacity="0.55"'
+
+
+def picture(width: float, height: float, name: str, content: str) -> str:
+    """The outer element; `name` is what a screen reader says instead of the drawing."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {n(width)} {n(height)}" width="{n(width)}" '
+        f'height="{n(height)}" role="img" aria-label="{esc(name)}" font-family="{FONT}" font-size="12" '
+        f'style="max-width:100%;height:auto;color:{INK};display:block;margin:2px 0">{content}</svg>'
+    )
+
+
+def box(x: float, y: float, w: float, h: float, mark: Mark, *, radius: float = 0, emulated: bool = False) -> str:
+    """A device's colour and hatching in a rectangle; a dashed edge says that it is emulated."""
+    corner = f' rx="{n(radius)}"' if radius else ""
+    place = f'x="{n(x)}" y="{n(y)}" width="{n(w)}" height="{n(h)}"{corner}'
+    inset = radius * 0.3  # so that no line leaves a round corner
+    lines = hatch(mark.hatching, x + inset, y + inset, w - 2 * inset, h - 2 * inset)
+    pattern = ""
+    if lines:
+        pattern = (
+            f'<path d="{lines}" fill="none" stroke="{mark.ink}" stroke-opacity="0.45" stroke-width="1.4" '
+            'stroke-linecap="round"/>'
+        )
+    dash = ' stroke-dasharray="4 3" stroke-width="2"' if emulated else ""
+    return f'<rect {place} fill="{mark.colour}"/>{pattern}<rect {place} fill="none" {EDGE}{dash}/>'
+
+
+def label(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "start",
+    size: float = 12,
+    fill: str = "currentColor",
+    bold: bool = False,
+    faint: bool = False,
+) -> str:
+    """Text, escaped here. `y` is the base line."""
+    weight = ' font-weight="700"' if bold else ""
+    opacity = ' fill-opacity="0.75"' if faint else ""
+    return (
+        f'<text x="{n(x)}" y="{n(y)}" text-anchor="{anchor}" font-size="{n(size)}" fill="{fill}"{weight}{opacity}>'
+        f"{esc(text)}</text>"
+    )
+
+
+def pill(cx: float, cy: float, mark: Mark) -> str:
+    """A device's number on its plain colour, readable over any hatching."""
+    w = 9 + 8 * len(mark.number)
+    return (
+        f'<rect x="{n(cx - w / 2)}" y="{n(cy - 9)}" width="{n(w)}" height="18" rx="4" fill="{mark.colour}"/>'
+        + label(cx, cy + 4.5, mark.number, anchor="middle", size=13, fill=mark.ink, bold=True)
+    )
+
+
+def swatch(mark: Mark, *, emulated: bool = False) -> str:
+    """A device's colour and hatching and, as text beside it, its number: where drawings are dropped, that stays."""
+    shape = box(1, 1, 24, 14, mark, radius=2, emulated=emulated)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 16" width="26" height="16" aria-hidden="true" '
+        f'style="vertical-align:-3px;margin-right:6px;color:{INK}">{shape}</svg><b>{mark.number}</b>'
+    )
+
+
+def n(value: float) -> str:
+    """A coordinate, one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def text_width(text: str, size: float = 12) -> float:
+    """A cautious guess at how wide a text is drawn; there is nothing here to measure it with."""
+    return 0.56 * size * len(text)
+
+
+def fit(text: str, room: float, size: float = 12) -> str:
+    """The text, cut so that it fits; empty where too little of it would be left to know it by."""
+    characters = int(room / (0.56 * size))
+    if len(text) <= characters:
+        return text
+    return text[: characters - 1] + "…" if characters >= 10 else ""
