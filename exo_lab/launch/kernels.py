@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psutil
 
 import exo_lab
 from exo_lab.core.errors import ConfigError, NodeError
@@ -262,7 +263,7 @@ class Kernels:
             log.warning("ipyparallel did not stop in order", exc_info=True)
         finally:
             for process in processes:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             if made.folder is not None:
                 made.folder.cleanup()
@@ -282,9 +283,7 @@ class Kernels:
         self.stop()
 
 
-def _process(pid: int) -> Any:
-    import psutil
-
+def _process(pid: int) -> psutil.Process | None:
     try:
         return psutil.Process(pid)
     except psutil.NoSuchProcess:

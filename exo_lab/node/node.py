@@ -40,6 +40,7 @@ PING_EVERY_S = 1.0
 PING_TIMEOUT_S = 2.0
 HELLO_TIMEOUT_S = 3.0
 SWEEP_EVERY_S = 0.25
+RING_TIMEOUT_S = 5.0
 
 
 class Node:
@@ -96,12 +97,18 @@ class Node:
         await self._tasks.close()
         for discovery in self.parts.discoveries:
             await discovery.close()
-        await asyncio.to_thread(self.ring.close)
+        await self._end_ring()
         await self.parts.control.close()
         self._loader.close()
         for hold in self._loaded.values():
             hold.engine.close()
         self.parts.close()
+
+    async def _end_ring(self) -> None:
+        """End the data thread. Without an executor: at the interpreter's end there are none any more."""
+        deadline = time.monotonic() + RING_TIMEOUT_S
+        while not self.ring.close(0.0) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     # -- peers -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,23 @@
+"""EXO's default: each device gets a share of the layers that is its share of the memory."""
+
+from __future__ import annotations
+
+from exo_lab.core.plan import Plan
+from exo_lab.planning.allocate import layers_of_intervals, memory_intervals
+from exo_lab.planning.problem import Problem
+from exo_lab.planning.strategies.base import by_memory, fitted
+
+
+def plan(problem: Problem) -> Plan:
+    """See `choose.choose`. The user's order of devices, if given, replaces the order by memory."""
+    devices = by_memory(problem)
+    memories = [(device.id, problem.room_bytes(device)) for device in devices]
+    shares = {device: end - start for device, start, end in memory_intervals(memories)}
+    # In ring order again: the published order is by memory, the user's may be another.
+    start, intervals = 0.0, list[tuple[str, float, float]]()
+    for device in devices:
+        intervals.append((device.id, start, start + shares[device.id]))
+        start += shares[device.id]
+    counts = layers_of_intervals(intervals, problem.config.n_layers)
+    why = tuple(f"{device.name} has {shares[device.id]:.0%} of the memory" for device in devices)
+    return fitted(problem, devices, counts, strategy="ring-memory-weighted", why=why)
