@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import BadPlan, DoesNotFit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def largest_remainder(weights: Sequence[float], layers: int, caps: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -84,4 +88,4 @@ def layers_of_intervals(intervals: Sequence[tuple[str, float, float]], layers: i
     for i, (_, _, end) in enumerate(intervals):
         cut = layers if i == len(intervals) - 1 else min(layers, int(end * layers + 0.5))
         cuts.append(max(cuts[-1], cut))
-    return tuple(after - before for before, after in zip(cuts, cuts[1:], strict=False))
+    return tuple(after - before for before, after in itertools.pairwise(cuts))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.core.plan import Plan
-from exo_lab.planning.problem import Problem
 from exo_lab.planning.strategies import manual, ring_memory_weighted, uniform
-from exo_lab.planning.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.plan import Plan
+    from exo_lab.planning.problem import Problem
+    from exo_lab.planning.strategies.base import Strategy
 
 _BY_NAME: dict[str, Strategy] = {"ring-memory-weighted": ring_memory_weighted.plan, "uniform": uniform.plan}
 STRATEGIES: tuple[str, ...] = (*_BY_NAME, "manual")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from exo_lab.core.device import Device
 from exo_lab.core.errors import ConfigError, DoesNotFit
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.topology import Topology
+
+if TYPE_CHECKING:
+    from exo_lab.core.device import Device
 
 Objective = Literal["decode", "throughput", "prefill"]
 MARGIN = 0.05  # of a device's memory, kept free
@@ -70,7 +72,9 @@ def layers_that_fit(problem: Problem, device: Device, *, first: bool, last: bool
         ends -= config.embedding_bytes
     left = problem.room_bytes(device) - ends
     largest = max(config.layer_bytes, default=0) + problem.kv_bytes_per_layer
-    return min(config.n_layers, left // largest) if largest and left > 0 else 0 if largest else config.n_layers
+    if not largest:
+        return config.n_layers
+    return max(0, min(config.n_layers, left // largest))
 
 
 def does_not_fit(problem: Problem) -> DoesNotFit:

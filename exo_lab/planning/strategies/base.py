@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from exo_lab.core.device import Device
 from exo_lab.core.errors import DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.planning.allocate import largest_remainder
 from exo_lab.planning.problem import Problem, does_not_fit, layers_that_fit
+
+if TYPE_CHECKING:
+    from exo_lab.core.device import Device
 
 Strategy = Callable[[Problem], Plan]
 

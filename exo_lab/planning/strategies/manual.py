@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import BadPlan, DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
-from exo_lab.planning.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.planning.problem import Problem
 
 
 def plan(problem: Problem, counts: Sequence[int]) -> Plan:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from exo_lab.core.plan import Plan
+from typing import TYPE_CHECKING
+
 from exo_lab.planning.allocate import layers_of_intervals, memory_intervals
-from exo_lab.planning.problem import Problem
 from exo_lab.planning.strategies.base import by_memory, fitted
+
+if TYPE_CHECKING:
+    from exo_lab.core.plan import Plan
+    from exo_lab.planning.problem import Problem
 
 
 def plan(problem: Problem) -> Plan:
