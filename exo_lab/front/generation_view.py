@@ -12,7 +12,7 @@ from exo_lab.front import html
 from exo_lab.front.roster import Roster
 from exo_lab.front.strip import strip_svg, strip_text
 from exo_lab.front.svg import swatch
-from exo_lab.front.text import clean, clean_block, clean_name, table
+from exo_lab.front.text import clean, clean_block, clean_name
 from exo_lab.front.units import show_count, show_rate, show_seconds
 from exo_lab.front.view import View
 
@@ -71,32 +71,33 @@ class GenerationView(View):
 
     def html(self) -> str:
         """Text, figures, strip; what was computed where once it is over."""
-        return self.head_html() + html.block(self.tail_html())
+        return html.block(self._answer_html(), self._plan_html())
 
-    def head_html(self) -> str:
-        """Text and figures: what changes with every token."""
+    def text(self) -> str:
+        """The same in lines."""
+        return "\n".join([clean_block(self.answer), *self.remarks(), *strip_text(self.stats.plan, self.roster)])
+
+    def remarks(self) -> list[str]:
+        """What is said about the answer: what happened on the way, and its figures."""
+        ending = [f"! {self._ending()}"] if self._ending() else []
+        notices = [f"! {clean(remark)}" for remark in self.stats.notices]
+        return [*notices, *ending, f"[{figures(self.stats, self.state)}]"]
+
+    def _answer_html(self) -> str:
         waiting = self.running and not self.answer
         shown = "waiting for the first token …" if waiting else clean_block(self.answer)
         style = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:2px 0 6px 0;font-size:14px"
         cursor = '<span aria-hidden="true">▍</span>' if self.running and not waiting else ""
-        return html.block(
-            f'<div dir="auto" style="{style}{";" + html.FAINT if waiting else ""}">{html.esc(shown)}{cursor}</div>',
-            *(html.notice(clean(remark)) for remark in self.stats.notices),
-            html.notice(self._ending()) if self._ending() else "",
-            html.line(figures(self.stats, self.state), faint=True),
+        return (
+            f'<div dir="auto" style="{style}{";" + html.FAINT if waiting else ""}">{html.esc(shown)}{cursor}</div>'
+            + "".join(html.notice(clean(remark)) for remark in self.stats.notices)
+            + (html.notice(self._ending()) if self._ending() else "")
+            + html.line(figures(self.stats, self.state), faint=True)
         )
 
-    def tail_html(self) -> str:
-        """The plan, and details once it is over."""
+    def _plan_html(self) -> str:
         strip = strip_svg(self.stats.plan, self.roster, self.config, detail=not self.running)
         return strip if self.running else strip + self._stages_html() + self._alternatives_html()
-
-    def text(self) -> str:
-        """The same in lines."""
-        lines = [clean_block(self.answer), *(f"! {clean(remark)}" for remark in self.stats.notices)]
-        if self._ending():
-            lines.append(f"! {self._ending()}")
-        return "\n".join([*lines, f"[{figures(self.stats, self.state)}]", *strip_text(self.stats.plan, self.roster)])
 
     def _ending(self) -> str:
         if self.state in ("interrupted", "cancelled"):
@@ -149,12 +150,6 @@ def figures(stats: GenerationStats, state: State) -> str:
     if state != "running":
         parts.append(f"{show_seconds(stats.total_s)} in all")
     return " · ".join(parts)
-
-
-def stages_text(stats: GenerationStats, roster: Roster) -> list[str]:
-    """What each stage computed, aligned; nothing if it is not known."""
-    rows = [(roster[id_].label, show_seconds(spent_s)) for id_, spent_s in stats.stage_compute_s]
-    return table(("node", "computing"), rows, ("computing",)) if rows else []
 
 
 def _token(text: str) -> str:

@@ -1,0 +1,198 @@
+"""Every verb and option of `%exo`, `%%exo` and `exo-lab`, said once: parsers, help, completion and docs come from here.
+
+To add a verb: a line in `VERBS`, and what it does in `verbs` (or in `cli` for what only the shell has). Values are
+converted here; what they mean is checked where they are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from exo_lab.front.units import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Words = Literal["", "node", "model", "strategy", "file", "verb"]  # what completes a value
+Where = Literal["cell", "shell"]
+
+
+class Option(NamedTuple):
+    """One option or positional argument. `settings` are those of `argparse.add_argument`."""
+
+    flags: tuple[str, ...]
+    settings: dict[str, Any]
+    words: Words = ""
+
+    @property
+    def takes_value(self) -> bool:
+        """Does a value follow the flag?"""
+        return self.settings.get("action") not in ("store_true",)
+
+
+class Verb(NamedTuple):
+    """One verb. `where`: in cells, in the shell, or both."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...] = ()
+    where: tuple[Where, ...] = ("cell", "shell")
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+
+def _checked(convert: Callable[[str], Any], wanted: str) -> Callable[[str], Any]:
+    """A converter whose mistakes say what was wanted."""
+
+    def check(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from exc
+
+    return check
+
+
+def size(text: str) -> int:
+    """Bytes from "64MB". For argparse."""
+    try:
+        return parse_size(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def _list_of(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(convert(part.strip()) for part in text.split(",") if part.strip())
+
+
+def unescape(text: str) -> str:
+    r"""`\n`, `\t` and `\\` as people write them on one line."""
+    return text.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
+
+
+integer = _checked(int, "a whole number")
+number = _checked(float, "a number")
+names_list = _list_of(str)
+
+
+def option(*flags: str, words: Words = "", **settings: Any) -> Option:
+    """An option as `argparse.add_argument` takes it, and what completes its value."""
+    return Option(flags, settings, words)
+
+
+# -- options -----------------------------------------------------------------------------------------------
+
+ENGINE = option("--engine", choices=("auto", "torch", "numpy"), default="auto", help="what computes (default: auto)")
+THREADS = option("--threads", type=integer, metavar="N", help="CPU threads for computing")
+OUT = option("-o", "--out", metavar="NAME", help="keep the answer, with all its figures, in this variable")
+
+CONNECT = (
+    option("--name", metavar="NAME", help="what the node is called (default: the machine's name)"),
+    option("--lan", action="store_true", help="listen on every interface, so that other machines can join"),
+    option("--bind", metavar="ADDRESS", help="listen on this address only"),
+    option("--port", type=integer, default=0, metavar="PORT", help="control port; data uses the next one"),
+    option("--peers", metavar="FILE", words="file", help="peers file (TOML), or endpoints: tcp://host:port,..."),
+    option("--discovery", type=names_list, metavar="WAY,...", help="ways of finding others (default: loopback)"),
+    option("--memory", type=size, default=0, metavar="SIZE", help="emulate a device with so much memory: 96MB"),
+    option("--slow", type=number, default=1.0, metavar="FACTOR", help="emulate a device slower by this factor"),
+    THREADS,
+    ENGINE,
+)
+UP = (
+    option("count", nargs="?", type=integer, default=3, metavar="N", help="how many kernels (default: 3)"),
+    option("--memory", type=_list_of(size), metavar="SIZE,...", help="emulated memory, one a kernel: 64MB,96MB"),
+    option("--slow", type=_list_of(number), metavar="FACTOR,...", help="emulated slowness, one a kernel: 1,1,2"),
+    option("--names", type=names_list, metavar="NAME,...", help="node names, one a kernel"),
+    THREADS,
+    option("--engines", default="local", metavar="WHERE", help="local, or an ipyparallel launcher: ssh, slurm, ..."),
+    option("--profile", metavar="NAME", help="the ipyparallel profile that configures that launcher"),
+    ENGINE,
+    option("--timeout", type=number, default=120.0, metavar="SECONDS", help="for all of them to be there"),
+)
+PLAN = (
+    option("model", nargs="?", metavar="MODEL", words="model", help="a name, a path or a hub id"),
+    option("--strategy", metavar="NAME", words="strategy", help="how layers are shared out"),
+    option("--devices", type=names_list, metavar="NODE,...", words="node", help="these nodes, in ring order"),
+    option("--layers", type=_list_of(integer), metavar="N,...", help="layers by hand, one count a node"),
+    option("--dtype", choices=("auto", "float32", "bfloat16", "quantised"), default="auto", help="what weights become"),
+    ENGINE,
+    option("--context", type=integer, default=2048, metavar="TOKENS", help="prompt and answer that memory must hold"),
+    option("--force", action="store_true", help="also if the memory check says that it does not fit"),
+)
+SAMPLING = (
+    option("-m", "--model", metavar="MODEL", words="model", help="which of the loaded models"),
+    option("--raw", action="store_true", help="complete the text as it is, without the chat template"),
+    option("--system", metavar="TEXT", help="a system message before the prompt"),
+    option("--max-tokens", type=integer, metavar="N", help="longest answer"),
+    option("--temperature", type=number, metavar="T", help="0 always takes the most likely token"),
+    option("--top-k", type=integer, metavar="K", help="of the K most likely tokens only; 0: of all"),
+    option("--top-p", type=number, metavar="P", help="of the most likely tokens that make up P"),
+    option("--min-p", type=number, metavar="P", help="of tokens at least P times as likely as the best"),
+    option("--repetition-penalty", type=number, metavar="R", help="above 1: against repeating"),
+    option("--seed", type=integer, metavar="N", help="the same seed gives the same answer"),
+    option("--stop", action="append", type=unescape, metavar="TEXT", help="end before this text; may be repeated"),
+    option("--logprobs", type=integer, metavar="N", help="report the N most likely tokens at each place"),
+    option("--timeout", type=number, metavar="SECONDS", help="longest wait for one token"),
+)
+LITERAL = option("--literal", action="store_true", help="take { and } in the prompt as they are")
+MODEL = option("model", nargs="?", metavar="MODEL", words="model", help="which one; not needed if there is one")
+WAIT = option("--wait", type=number, default=2.0, metavar="SECONDS", help="how long to look for nodes (default: 2)")
+
+CELL_OPTIONS = (*SAMPLING, LITERAL, OUT)
+
+VERBS: tuple[Verb, ...] = (
+    Verb("connect", "make this kernel a node of the cluster", CONNECT, ("cell",)),
+    Verb("disconnect", "leave the cluster; kernels that were started here are ended", (), ("cell",)),
+    Verb("up", "start kernels as nodes: on this machine, over SSH, on Slurm", UP, ("cell",)),
+    Verb(
+        "down",
+        "end kernels that up started",
+        (option("names", nargs="*", metavar="NODE", words="node", help="which ones (default: all)"),),
+        ("cell",),
+    ),
+    Verb("node", "run a node until it is stopped", CONNECT, ("shell",)),
+    Verb("status", "everything at a glance: nodes, models, what is wrong"),
+    Verb("nodes", "the nodes: who is alive, what they have, what they hold"),
+    Verb("plan", "what load would do: who gets which layers, and why. Loads nothing", PLAN),
+    Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
+    Verb("unload", "have every node forget a model", (MODEL,)),
+    Verb(
+        "models",
+        "models on this machine, and those that are loaded",
+        (option("--fetch", metavar="MODEL", words="model", help="bring a model to this machine"),),
+    ),
+    Verb(
+        "ask",
+        "ask a loaded model; the answer streams",
+        (option("prompt", nargs="+", metavar="PROMPT", help="what to say; - reads it from standard input"), *SAMPLING),
+    ),
+    Verb(
+        "token",
+        "the cluster's secret: where it is kept, and a fingerprint to compare",
+        (
+            option("--show", action="store_true", help="print the secret itself: who has it is in"),
+            option("--new", action="store_true", help="make a new one; nodes with the old one are left outside"),
+        ),
+    ),
+    Verb("demo", "three kernels, a real model cut over them, an answer", (), ("shell",)),
+    Verb(
+        "help",
+        "this, or all about one verb",
+        (option("verb", nargs="?", metavar="VERB", words="verb", help="which one"),),
+        ("cell",),
+    ),
+)
+LOOKING = ("status", "nodes", "plan", "load", "unload", "ask")  # in the shell these first look for nodes
+
+
+def verbs(where: Where) -> tuple[Verb, ...]:
+    """The verbs that there are in cells, or in the shell."""
+    return tuple(
+        verb._replace(options=(*verb.options, WAIT)) if where == "shell" and verb.name in LOOKING
+        else verb._replace(options=(*verb.options, OUT)) if where == "cell" and verb.name == "ask"
+        else verb
+        for verb in VERBS
+        if where in verb.where
+    )  # fmt: skip

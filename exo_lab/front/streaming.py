@@ -1,0 +1,51 @@
+"""A generation, drawn while it runs, to its end or to the moment when somebody presses Interrupt.
+
+Runs in the thread that asked and waits in steps, so that Interrupt gets through. Knows screens and views only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exo_lab.front.views import generation_view
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.device import Device
+    from exo_lab.core.status import LoadedModel
+    from exo_lab.front.generation_view import GenerationView, State
+    from exo_lab.front.screen import Screen
+    from exo_lab.generation import Generation
+
+POLL_S = 0.1
+
+
+def stream(
+    generation: Generation, screen: Screen, devices: Sequence[Device] = (), models: Sequence[LoadedModel] = ()
+) -> None:
+    """Draw until it is over. However it is left, the generation is over on every node.
+
+    Raises:
+        ExoError: what went wrong; the partial answer stays on the screen.
+        KeyboardInterrupt: after it was cancelled and marked. It is passed on, so that "Run All" stops here.
+    """
+
+    def picture(state: State | None = None) -> GenerationView:
+        return generation_view(generation, devices, models, state=state)
+
+    try:
+        screen.offer(picture)
+        while not generation.done:
+            generation.poll(POLL_S)
+            screen.offer(picture)
+    except KeyboardInterrupt:
+        generation.cancel()
+        screen.finish(picture("interrupted"))
+        raise
+    finally:
+        if not generation.done:
+            generation.cancel()
+    screen.finish(picture())
+    if generation.error is not None:
+        raise generation.error
