@@ -6,7 +6,6 @@ the control port's handshake and the signed card that comes back; a wrong guess 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -14,6 +13,8 @@ import msgspec
 from exo_lab.core.topology import LinkKind
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from exo_lab.core.messages import NodeCard
 
 

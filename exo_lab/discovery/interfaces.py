@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TAILNET_V4 = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598, which Tailscale takes its addresses from
 TAILNET_V6 = ipaddress.ip_network("fd7a:115c:a1e0::/48")
 LIMITED_BROADCAST = "255.255.255.255"
+WILDCARDS = ("0.0.0.0", "::", "*", "")
 ASK_TIMEOUT_S = 2.0
 
 # What a name begins with, tried in this order, lower case. Names of macOS say little: see `parse_hardware_ports`.
@@ -255,3 +256,24 @@ def kind_of(host: str, ours: Sequence[Interface]) -> LinkKind:
         return "tailscale"
     path = path_to(bare, ours)
     return "unknown" if path is None else path.kind
+
+
+def reachable(ours: Sequence[Interface], bind: str) -> tuple[Interface, ...]:
+    """The interfaces on whose LAN others can reach a port that listens on `bind`."""
+    bare = bind.strip("[]")
+    return tuple(one for one in ours if one.is_lan and (bare in WILDCARDS or bare == one.address))
+
+
+def why_unreachable(ours: Sequence[Interface], bind: str) -> str:
+    """Why nobody on a LAN can reach a port that listens on `bind`, and what to do; empty if somebody can."""
+    if reachable(ours, bind):
+        return ""
+    if kind_of(bind, ()) == "loopback":
+        return (
+            f"this node listens on {bind} only, so it is not announced on the network. Connect with --lan to be found "
+            "by other machines."
+        )
+    others = ", ".join(f"{one.address} ({one.name})" for one in ours if one.is_lan)
+    if others:
+        return f"no LAN interface has the address {bind}, which this node listens on. Use --lan, or one of {others}."
+    return "no network interface is up that others could be found on. Check the cable or the Wi-Fi."
