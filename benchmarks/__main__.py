@@ -1,0 +1,24 @@
+"""Run every benchmark, one after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SHARED = ("__init__", "__main__", "measure")
+
+
+def main() -> int:
+    """The number of benchmarks that failed."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
+    failed = [
+        name for name in names if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+    ]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

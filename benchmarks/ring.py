@@ -1,0 +1,167 @@
+"""Decode and prefill of one node and of rings of two and three kernels, and what a hop costs beyond computing.
+
+Real kernels, real sockets (CURVE over loopback), the real model, one thread a node. llama.cpp
+and Transformers are measured in `engine.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from benchmarks.measure import REPEATS, interleave, median, ratio, repeat, report
+from exo_lab.cluster import Cluster
+from exo_lab.node.parts import NodeOptions
+from exo_lab.transport.keys import ClusterKeys, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exo_lab.generation import Generation
+
+MODEL = "smollm2-135m"
+DECODE_TOKENS = 64
+PREFILLS = (256, 1024)
+HOP_BYTES = 576 * 4  # one float32 hidden state
+PING_PONGS = 500
+WORDS = "The river runs through the old town, past the mill and the bridge, and on to the sea. "
+
+
+def prompt_of(cluster: Cluster, tokens: int) -> str:
+    """Plain text of exactly so many tokens."""
+    from exo_lab.models.open import open_tokenizer
+
+    tokenizer = open_tokenizer(MODEL)
+    ids = tokenizer.encode(WORDS * (tokens // 8))[:tokens]
+    return tokenizer.decode(ids)
+
+
+def decode_rate(cluster: Cluster) -> Generation:
+    """One generation of `DECODE_TOKENS` tokens; stops for nothing else."""
+    return cluster.generate(WORDS, raw=True, max_tokens=DECODE_TOKENS).result()
+
+
+def _echo(address: str, keys: ClusterKeys | None, count: int) -> None:
+    context = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    if keys is not None:
+        keys.apply_client(socket)
+    socket.connect(address)
+    for _ in range(count):
+        socket.send(socket.recv())
+    socket.close()
+    context.term()
+
+
+def ping_pong_s(keys: ClusterKeys | None) -> float:
+    """Median seconds of a bare ZeroMQ round trip of one hidden state between two processes; CURVE if keys are given."""
+    context = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.server_public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+    spawn = multiprocessing.get_context("spawn")
+    other = spawn.Process(target=_echo, args=(f"tcp://127.0.0.1:{port}", keys, PING_PONGS + 20), daemon=True)
+    other.start()
+    payload, times = bytes(HOP_BYTES), []
+    for i in range(PING_PONGS + 20):
+        started = time.perf_counter()
+        socket.send(payload)
+        socket.recv()
+        if i >= 20:
+            times.append(time.perf_counter() - started)
+    other.join(10)
+    socket.close()
+    context.term()
+    return statistics.median(times)
+
+
+class Rings:
+    """A cluster with kernels, and one plan at a time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.loaded = cluster, 0
+
+    def use(self, nodes: int) -> None:
+        """Cut the model over the first `nodes` kernels, evenly."""
+        if self.loaded != nodes:
+            self.cluster.load(MODEL, strategy="uniform", devices=[f"kernel-{i + 1}" for i in range(nodes)])
+            self.loaded = nodes
+
+    def decode(self, nodes: int) -> dict[str, float]:
+        """Tokens a second of one generation, and what a hop cost in it beyond computing."""
+        self.use(nodes)
+        generation = decode_rate(self.cluster)
+        steps = generation.tokens[1:]
+        took_s = steps[-1].at_s - generation.tokens[0].at_s
+        computed_s = sum(timing.compute_s for event in steps for timing in event.timings)
+        return {"rate": len(steps) / took_s, "beyond_s": (took_s - computed_s) / len(steps) / nodes}
+
+    def prefill_s(self, nodes: int, prompt: str) -> float:
+        """Seconds to the first token."""
+        self.use(nodes)
+        generation = self.cluster.generate(prompt, raw=True, max_tokens=1).result()
+        return generation.tokens[0].at_s
+
+
+def measure(repeats: int, nodes: tuple[int, ...] = (1, 2, 3)) -> dict[str, Any]:
+    """All figures. See the module's text."""
+    with Cluster(NodeOptions(name="bench", threads=1), new_token()) as cluster:
+        cluster.up(max(nodes), threads=1)
+        rings = Rings(cluster)
+        prompts = {size: prompt_of(cluster, size) for size in PREFILLS}
+        data: dict[str, Any] = {"decode_tokens": DECODE_TOKENS, "repeats": repeats, "rings": {}}
+        for count in nodes:  # a plan stays loaded for its own rounds: loading costs more than it would even out
+            runs = [rings.decode(count) for _ in range(repeats + 1)][1:]
+            prefill = {size: repeat(_prefill(rings, count, text), repeats) for size, text in prompts.items()}
+            data["rings"][count] = {
+                "decode_tokens_per_s": [run["rate"] for run in runs],
+                "hop_beyond_computing_s": [run["beyond_s"] for run in runs],
+                "prefill_tokens_per_s": {size: [size / s for s in values] for size, values in prefill.items()},
+            }
+    keys = ClusterKeys.from_token(new_token())
+    pings = interleave({"plain": lambda: ping_pong_s(None), "curve": lambda: ping_pong_s(keys)}, repeats, 0)
+    data["half_ping_pong_s"] = {name: [value / 2 for value in values] for name, values in pings.items()}
+    return data
+
+
+def _prefill(rings: Rings, nodes: int, prompt: str) -> Callable[[], float]:
+    return lambda: rings.prefill_s(nodes, prompt)
+
+
+def main() -> None:
+    """Measure, print, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    data = measure(parser.parse_args().repeats)
+    rows: list[list[str]] = []
+    one = data["rings"][1]
+    bare = median(data["half_ping_pong_s"]["curve"])
+    for nodes, ring in data["rings"].items():
+        decode = ring["decode_tokens_per_s"]
+        row = [f"{nodes} node{'s' * (nodes > 1)} x 1 thread", f"{median(decode):.1f}"]
+        row.append(f"{ratio(decode, one['decode_tokens_per_s']):.2f}")
+        row += [f"{median(ring['prefill_tokens_per_s'][size]):.0f}" for size in PREFILLS]
+        beyond = median(ring["hop_beyond_computing_s"])
+        row += [f"{beyond * 1e6:.0f}", f"{beyond / bare:.2f}" if nodes > 1 else ""]
+        rows.append(row)
+    header = ["ring", "decode tok/s", "vs 1 node", *(f"prefill {size} tok/s" for size in PREFILLS)]
+    header += ["beyond computing, us a hop", "/ half a CURVE ping-pong"]
+    report(
+        "ring",
+        f"{MODEL}, Q4_1, kernels over loopback TCP with CURVE (medians of {data['repeats']})",
+        header,
+        rows,
+        data,
+    )
+
+
+if __name__ == "__main__":
+    main()
