@@ -25,6 +25,7 @@ from exo_lab.discovery.announcement import (
 from exo_lab.discovery.ear import Ear
 from exo_lab.discovery.interfaces import Interface, interfaces, reachable, why_unreachable
 from exo_lab.discovery.lan import SocketLan
+from exo_lab.discovery.waiting import first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -137,7 +138,7 @@ class UdpDiscovery:
                 if now != seen or self.problems != told:
                     seen, told = now, self.problems
                     yield now
-                await _first(working, self._news.wait())
+                await first(working, self._news.wait())
                 if working.done():
                     working.result()  # it never ends by itself: this raises what broke it
         finally:
@@ -209,7 +210,7 @@ class UdpDiscovery:
         """Wait until something is due."""
         now, expiry = self._now(), self._ear.next_expiry
         until = min(self._due, now + self._every_s, self._due if expiry is None else expiry)
-        await _first(self._wait(max(0.0, until - now)), self._kick.wait())
+        await first(self._wait(max(0.0, until - now)), self._kick.wait())
         self._kick.clear()
 
     # -- the end -----------------------------------------------------------------------------------------
@@ -224,15 +225,3 @@ class UdpDiscovery:
         if self._port is not None:
             self._announce(leaving=True)
         await self._shut()
-
-
-async def _first(*waits: Awaitable[object]) -> None:
-    """Wait for the first of several; the others are cancelled, tasks that were handed in are not."""
-    tasks = [asyncio.ensure_future(one) for one in waits]
-    made = [task for task, one in zip(tasks, waits, strict=True) if task is not one]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in made:
-            task.cancel()
-        await asyncio.gather(*made, return_exceptions=True)
