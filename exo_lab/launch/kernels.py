@@ -206,6 +206,8 @@ class Kernels:
         for order, engine_id, result in waiting:
             try:
                 result.get(timeout=max(0.1, deadline - time.monotonic()))
+                # What it printed travels on a channel of its own and may come after the reply.
+                result.wait_for_output(max(0.1, deadline - time.monotonic()))
                 report = msgspec.json.decode(result.stdout.strip().splitlines()[-1], type=WorkerReport)
             except Exception as exc:
                 raise NodeError(f"kernel {order.name} did not become a node: {exc}") from exc
