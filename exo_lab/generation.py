@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from exo_lab.core.errors import Cancelled, ExoError
 from exo_lab.core.status import GenerationStats, TokenEvent
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
     from exo_lab.core.messages import FinishReason
     from exo_lab.node.session import Arrival, Request
 

@@ -53,7 +53,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_from_counts(
-    model: str, devices: tuple[str, ...], counts: tuple[int, ...], *, strategy: str = "manual", why: tuple[str, ...] = ()
+    model: str,
+    devices: tuple[str, ...],
+    counts: tuple[int, ...],
+    *,
+    strategy: str = "manual",
+    why: tuple[str, ...] = (),
 ) -> Plan:
     """A plan that gives `counts[i]` layers to `devices[i]`; devices with none are left out (with their counts)."""
     if len(devices) != len(counts):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from exo_lab.core.device import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LinkKind = Literal["loopback", "shared-memory", "ethernet", "wifi", "thunderbolt", "infiniband", "tailscale", "unknown"]
 

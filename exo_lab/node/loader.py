@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from exo_lab.core.messages import Done, LoadShard, Progress
 from exo_lab.node.holds import Hold
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from exo_lab.node.parts import EngineFactory, ModelOpener
 
 
@@ -64,8 +65,8 @@ class Loader:
         try:
             if source.config.digest != order.model.digest:
                 raise ModelNotFound(
-                    f"node {self._node} has another {order.model.name} (digest {source.config.digest[:12]}, the plan is for "
-                    f"{order.model.digest[:12]}). Put the same file on both machines."
+                    f"node {self._node} has another {order.model.name} (digest {source.config.digest[:12]}, the plan "
+                    f"is for {order.model.digest[:12]}). Put the same file on both machines."
                 )
             self._check_memory(order, source.config.shard_bytes(shard.start, shard.end))
             engine = self._make_engine(plan.engine, plan.dtype)
@@ -76,7 +77,9 @@ class Loader:
                 raise
             except (MemoryError, RuntimeError) as exc:
                 engine.close()
-                raise DoesNotFit(f"node {self._node} could not load layers {shard.start}-{shard.end - 1}: {exc}") from exc
+                raise DoesNotFit(
+                    f"node {self._node} could not load layers {shard.start}-{shard.end - 1}: {exc}"
+                ) from exc
             return Hold(plan, order.stage, engine, source.config)
         finally:
             source.close()
@@ -84,8 +87,8 @@ class Loader:
     def _check_memory(self, order: LoadShard, needed: int) -> None:
         if self._memory_limit_bytes and needed > self._memory_limit_bytes:
             raise DoesNotFit(
-                f"node {self._node} has {self._memory_limit_bytes / 2**20:.1f} MiB, its layers of {order.model.name} need "
-                f"{needed / 2**20:.1f} MiB. Give it fewer layers."
+                f"node {self._node} has {self._memory_limit_bytes / 2**20:.1f} MiB, its layers of {order.model.name} "
+                f"need {needed / 2**20:.1f} MiB. Give it fewer layers."
             )
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,8 +17,24 @@ import psutil
 
 from exo_lab.core.errors import ExoError, NodeLost, StaleEpoch, TransportError
 from exo_lab.core.messages import (
-    Activate, Collect, Collected, ControlMessage, Done, GetPlans, GetStats, Hello, Leave, LoadShard, ModelRef,
-    NodeCard, Ping, Plans, Pong, SessionSpec, Stats, Unload,
+    Activate,
+    Collect,
+    Collected,
+    ControlMessage,
+    Done,
+    GetPlans,
+    GetStats,
+    Hello,
+    Leave,
+    LoadShard,
+    ModelRef,
+    NodeCard,
+    Ping,
+    Plans,
+    Pong,
+    SessionSpec,
+    Stats,
+    Unload,
 )  # fmt: skip
 from exo_lab.core.topology import Sighting, Topology, link, topology
 from exo_lab.node import membership as m
@@ -31,6 +46,8 @@ from exo_lab.node.stage import Stages
 from exo_lab.node.tasks import Tasks
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
     from exo_lab.discovery.base import Found
@@ -183,7 +200,9 @@ class Node:
     async def _ping(self, peer: m.Peer, sequence: int) -> None:
         sent = time.perf_counter()
         try:
-            reply = await self.parts.control.request(peer.card.control, Ping(sequence=sequence), timeout_s=PING_TIMEOUT_S)
+            reply = await self.parts.control.request(
+                peer.card.control, Ping(sequence=sequence), timeout_s=PING_TIMEOUT_S
+            )
         except ExoError:
             same_host = peer.card.host == self.card.host
             if same_host and peer.card.pid and not psutil.pid_exists(peer.card.pid):

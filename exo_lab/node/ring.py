@@ -10,19 +10,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import ExoError, NodeLost, PeerUnreachable, from_wire
 from exo_lab.core.messages import Cancel, Failed, Step, Token
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
-from exo_lab.node.holds import Hold, PlanKey
 from exo_lab.node.stage import Stages, ToAddress, ToNode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exo_lab.core.messages import DataMessage
     from exo_lab.core.tensor import Tensor
+    from exo_lab.node.holds import Hold, PlanKey
     from exo_lab.node.session import Request
     from exo_lab.transport.base import DataPort
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.errors import Cancelled, ExoError
+from exo_lab.core.messages import Token
 
 if TYPE_CHECKING:
-    from exo_lab.core.messages import SessionSpec, Token
+    from exo_lab.core.messages import SessionSpec
     from exo_lab.core.plan import Plan
 
 

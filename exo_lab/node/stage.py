@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import DoesNotFit, ExoError, FrameError, StaleEpoch
@@ -17,6 +16,8 @@ from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.holds import Hold, PlanKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exo_lab.core.messages import DataMessage
     from exo_lab.core.tensor import Tensor
 
@@ -278,8 +279,8 @@ class Stages:
             free = self.memory_limit_bytes - self.weight_bytes - self.kv_bytes
             if needed > free:
                 raise DoesNotFit(
-                    f"node {self.node} has {max(free, 0) / 2**20:.1f} MiB left, the KV cache of {spec.total_tokens} tokens "
-                    f"needs {needed / 2**20:.1f} MiB. Ask for fewer tokens, or give this node fewer layers."
+                    f"node {self.node} has {max(free, 0) / 2**20:.1f} MiB left, the KV cache of {spec.total_tokens} "
+                    f"tokens needs {needed / 2**20:.1f} MiB. Ask for fewer tokens, or give this node fewer layers."
                 )
         hold.engine.reserve(request, min(spec.total_tokens, hold.config.context_length))
 
@@ -287,7 +288,9 @@ class Stages:
         if tensor is None:
             raise FrameError(f"a step for stage {step.stage} came without a tensor")
         if step.position < 0 or step.position + max(tensor.shape[:1], default=0) > hold.config.context_length:
-            raise FrameError(f"position {step.position} lies outside the context of {hold.config.context_length} tokens")
+            raise FrameError(
+                f"position {step.position} lies outside the context of {hold.config.context_length} tokens"
+            )
         if step.stage == 0:
             if tensor.dtype != "int32" or len(tensor.shape) != 1 or not 0 < tensor.shape[0] <= PREFILL_CHUNK:
                 raise FrameError(f"stage 0 takes int32 (1..{PREFILL_CHUNK},), got {tensor.dtype} {tensor.shape}")
@@ -308,5 +311,3 @@ class Stages:
             self._sleep(compute_s * (self.slowdown - 1))
             return compute_s * self.slowdown
         return compute_s
-
-

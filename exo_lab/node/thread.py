@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 import sys
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exo_lab.core.errors import NodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 T = TypeVar("T")
 

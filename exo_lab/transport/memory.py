@@ -88,17 +88,21 @@ class MemoryNetwork:
     # -- for the ports -----------------------------------------------------------------------------------
 
     def find_control(self, source: str, address: str) -> MemoryControl | None:
+        """The control port at an address; None if there is none, or if the way from `source` is cut."""
         with self._lock:
             return None if self._dropped & {source, address} else self._controls.get(address)
 
     def find_data(self, source: str, address: str) -> MemoryData | None:
+        """The data port at an address; None if there is none, or if the way from `source` is cut."""
         with self._lock:
             return None if self._dropped & {source, address} else self._datas.get(address)
 
     def delay_s(self, source: str, address: str) -> float:
+        """How long a packet takes from `source` to `address`, in seconds."""
         return 0.0 if self.delay is None else self.delay(source, address)
 
     def remove(self, port: MemoryControl | MemoryData) -> None:
+        """Free a port's name."""
         ports = self._controls if isinstance(port, MemoryControl) else self._datas
         with self._lock:
             ports.pop(port.address, None)
