@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def largest_remainder(weights: Sequence[float], layers: int, caps: Sequence[int] | None = None) -> tuple[int, ...]:
     """Layers per device, proportional to the weights, whole, within the caps.
 
-    Hamilton's method of largest remainders, repeated over the devices that are not full. A device of positive weight
-    gets at least one layer, in order of weight, while there are layers (more devices than layers: the lightest get
-    none). Ties go to the earlier device.
+    Hamilton's method of largest remainders over shares that are held between one layer and the cap. A device of
+    positive weight gets at least one layer while there are layers (more devices than layers: the lightest get none).
+    Ties go to the heavier, then to the earlier device.
 
     Args:
         weights: 0 or more, one a device.
@@ -34,25 +34,35 @@ def largest_remainder(weights: Sequence[float], layers: int, caps: Sequence[int]
     room = sum(limit[i] for i in usable)
     if room < layers:
         raise DoesNotFit(f"{layers} layers are to be held, the devices hold {room}")
+    # More devices than layers: the heaviest get one each.
+    used = sorted(usable, key=lambda i: (-weights[i], i))[:layers]
+    shares = _clamped_shares([weights[i] for i in used], [limit[i] for i in used], layers)
     counts = [0] * len(weights)
-    for i in sorted(usable, key=lambda i: (-weights[i], i))[:layers]:
-        counts[i] = 1
-    while (left := layers - sum(counts)) > 0:
-        open_ones = [i for i in usable if 0 < counts[i] < limit[i]] or [i for i in usable if counts[i] < limit[i]]
-        total = sum(weights[i] for i in open_ones)
-        # What each should have of what the open ones hold together, less what it has.
-        together = left + sum(counts[i] for i in open_ones)
-        wanted = {i: max(0.0, together * weights[i] / total - counts[i]) for i in open_ones}
-        whole = {i: min(int(wanted[i]), limit[i] - counts[i]) for i in open_ones}
-        given = 0
-        for i in sorted(open_ones, key=lambda i: (-whole[i], i)):
-            step = min(whole[i], left - given)
-            counts[i] += step
-            given += step
-        if not given:
-            best = min(open_ones, key=lambda i: (-(wanted[i] - int(wanted[i])), -weights[i], i))
-            counts[best] += 1
+    for i, share in zip(used, shares, strict=True):
+        counts[i] = int(share)
+    remainder = {i: share - int(share) for i, share in zip(used, shares, strict=True)}
+    order = sorted(used, key=lambda i: (-remainder[i], -weights[i], i))
+    while sum(counts) < layers:
+        for i in order:
+            if sum(counts) < layers and counts[i] < limit[i]:
+                counts[i] += 1
     return tuple(counts)
+
+
+def _clamped_shares(weights: Sequence[float], limits: Sequence[int], layers: int) -> list[float]:
+    """Shares clamp(level * weight, 1, limit) that add up to the layers; the level is found by bisection.
+
+    The same water-filling bound that Parallax uses for its layer counts, with a floor of one layer.
+    """
+
+    def shares(level: float) -> list[float]:
+        return [min(max(level * weight, 1.0), float(cap)) for weight, cap in zip(weights, limits, strict=True)]
+
+    low, high = 0.0, 2.0 * layers / min(weights)
+    for _ in range(200):
+        level = (low + high) / 2
+        low, high = (level, high) if sum(shares(level)) < layers else (low, level)
+    return shares(low)
 
 
 def memory_intervals(memories: Sequence[tuple[str, int]]) -> list[tuple[str, float, float]]:

@@ -85,8 +85,8 @@ def does_not_fit(problem: Problem) -> DoesNotFit:
     count = len(problem.devices)
     return DoesNotFit(
         f"{config.name} needs {_gib(needed)} for weights and {problem.context_tokens} tokens of KV cache; the "
-        f"{count} node{'s' * (count != 1)} offer{'s' * (count == 1)} {_gib(offered)}, in portions that whole layers "
-        f"must fit in. Add a device, load a smaller file, or ask for a shorter context."
+        f"{count} node{'s' * (count != 1)} offer{'s' * (count == 1)} {_gib(offered)} of memory, in portions that whole "
+        f"layers must fit in. Add a device, load a smaller file, or ask for a shorter context."
     )
 
 

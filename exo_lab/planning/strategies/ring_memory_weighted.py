@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.planning.allocate import layers_of_intervals, memory_intervals
+from exo_lab.planning.problem import does_not_fit
 from exo_lab.planning.strategies.base import by_memory, fitted
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def plan(problem: Problem) -> Plan:
     """See `choose.choose`. The user's order of devices, if given, replaces the order by memory."""
     devices = by_memory(problem)
-    memories = [(device.id, problem.room_bytes(device)) for device in devices]
+    memories = [(device.id, device.memory_available_bytes or device.memory_bytes) for device in devices]
+    if not any(memory for _, memory in memories):
+        raise does_not_fit(problem)
     shares = {device: end - start for device, start, end in memory_intervals(memories)}
     # In ring order again: the published order is by memory, the user's may be another.
     start, intervals = 0.0, list[tuple[str, float, float]]()
