@@ -6,6 +6,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
 from exo_lab.front.options import CELL_OPTIONS, Option, Where, names_list, verbs
 
@@ -42,6 +43,11 @@ class _Help(argparse.Action):
         raise HelpWanted(parser.format_help().rstrip())
 
 
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        raise HelpWanted(f"exo-lab {__version__}")
+
+
 # -- parsers -----------------------------------------------------------------------------------------------
 
 
@@ -49,6 +55,8 @@ def parser(where: Where) -> Parser:
     """The parser of `%exo` ("cell") or `exo-lab` ("shell"). `verb_name` says which verb was given; None: none."""
     prog = "%exo" if where == "cell" else "exo-lab"
     made = Parser(prog=prog, description="A cluster of the devices that you have, running one model.")
+    if where == "shell":
+        made.add_argument("--version", action=_Version, nargs=0, help="show the version")
     commands = made.add_subparsers(dest="verb_name", metavar="VERB", parser_class=Parser)
     for verb in verbs(where):
         sub = commands.add_parser(verb.name, help=verb.summary, description=_sentence(verb.summary))

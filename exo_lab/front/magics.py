@@ -39,7 +39,7 @@ class ExoMagics(Magics):
     strategy = Unicode(help="How layers are shared out if no strategy is named.").tag(config=True)
     max_tokens = Int(256, min=1, help="Longest answer, in tokens.").tag(config=True)
     temperature = Float(0.0, min=0.0, help="0 always takes the most likely token.").tag(config=True)
-    timeout_s = Float(120.0, min=0.0, help="Longest wait for one token, in seconds.").tag(config=True)
+    timeout_s = Float(verbs.TIMEOUT_S, min=0.0, help="Longest wait for one token, in seconds.").tag(config=True)
     display = Enum(
         ["auto", "notebook", "terminal"],
         "auto",

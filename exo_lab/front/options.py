@@ -131,7 +131,7 @@ SAMPLING = (
     option("--top-p", type=number, metavar="P", help="of the most likely tokens that make up P"),
     option("--min-p", type=number, metavar="P", help="of tokens at least P times as likely as the best"),
     option("--repetition-penalty", type=number, metavar="R", help="above 1: against repeating"),
-    option("--seed", type=integer, metavar="N", help="the same seed gives the same answer"),
+    option("--seed", type=integer, metavar="N", help="another seed, another answer; the same one, the same"),
     option("--stop", action="append", type=unescape, metavar="TEXT", help="end before this text; may be repeated"),
     option("--logprobs", type=integer, metavar="N", help="report the N most likely tokens at each place"),
     option("--timeout", type=number, metavar="SECONDS", help="longest wait for one token"),
@@ -166,7 +166,12 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "ask",
         "ask a loaded model; the answer streams",
-        (option("prompt", nargs="+", metavar="PROMPT", help="what to say; - reads it from standard input"), *SAMPLING),
+        (
+            option(
+                "prompt", nargs="+", metavar="PROMPT", help="what to say; in a shell, - reads it from standard input"
+            ),
+            *SAMPLING,
+        ),
     ),
     Verb(
         "token",

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from exo_lab.generation import Generation
 
 
+TIMEOUT_S = 120.0  # longest wait for one token, where nothing else was said
+
+
 class Defaults(NamedTuple):
     """What is meant where nothing was said."""
 

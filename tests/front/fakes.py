@@ -52,6 +52,7 @@ class FakeCluster:
         self.last: Generation | None = None
         self.requests: list[Request] = []
         self.fail_with: BaseException | None = None
+        self.listeners: list[Any] = []
 
     # -- looking
 
@@ -67,6 +68,10 @@ class FakeCluster:
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
         self.calls.append(("wait_for", {"count": count, "timeout_s": timeout_s}))
         return self.nodes()
+
+    def on_change(self, listener: Any) -> Any:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
     # -- doing
 
