@@ -6,6 +6,7 @@ Knows no trust and no transport: it hands out control addresses, of whatever kin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from exo_lab.discovery.base import Found
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SOURCE = "memory directory"
 
-Sees = "Callable[[str, str], bool]"  # (name of who looks, name of who is there)
+Sees = Callable[[str, str], bool]  # (name of who looks, name of who is there)
 
 
 class MemoryDirectory:

@@ -1,0 +1,199 @@
+"""A cluster of nodes in one process, over the in-process twins, with a tiny model: what the tests of `node` run on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from exo_lab.core.device import Device
+from exo_lab.core.messages import ModelRef, StageTiming
+from exo_lab.core.plan import Plan, plan_from_counts
+from exo_lab.core.sampling import SamplingParams
+from exo_lab.core.shard import Shard
+from exo_lab.discovery.memory import MemoryDirectory
+from exo_lab.engines import convert, sampling
+from exo_lab.engines.base import PREFILL_CHUNK
+from exo_lab.engines.numpy_engine import NumpyEngine
+from exo_lab.node import planner
+from exo_lab.node.node import Node
+from exo_lab.node.parts import NodeParts
+from exo_lab.node.session import Request
+from exo_lab.transport.keys import Identity
+from exo_lab.transport.memory import MemoryNetwork
+from tests.tiny import TinySource, tiny_source
+
+DEADLINE_S = 20.0
+MODEL = "tiny"
+
+
+class Cluster:
+    """Nodes by number. `source` is the model that every node opens under the name `tiny`."""
+
+    def __init__(self, source: TinySource | None = None, **options: Any) -> None:
+        self.network = MemoryNetwork()
+        self.directory = MemoryDirectory(options.pop("sees", None))
+        self.source = source or tiny_source()
+        self.options = options
+        self.nodes: list[Node] = []
+        self.engines: dict[str, list[NumpyEngine]] = {}
+
+    def __getitem__(self, index: int) -> Node:
+        return self.nodes[index]
+
+    def parts(self, name: str, **changes: Any) -> NodeParts:
+        """The parts of one node; `changes` are fields of `NodeParts`, or of the device."""
+        identity = changes.pop("identity", None) or Identity.create()
+        self.engines[name] = []
+
+        def make_engine(engine: str, dtype: str) -> NumpyEngine:
+            self.engines[name].append(NumpyEngine())
+            return self.engines[name][-1]
+
+        device = {field: changes.pop(field) for field in list(changes) if field in Device.__struct_fields__}
+        made: dict[str, Any] = {
+            "device": Device(id=identity.device_id, name=name, engines=("numpy",), **device),
+            "identity": identity,
+            "control": self.network.control(name),
+            "data": self.network.data(name, **changes.pop("data_options", {})),
+            "discoveries": [self.directory.discovery()],
+            "make_engine": make_engine,
+            "open_model": lambda model: self.source,
+            "refused": dict,
+            "close": lambda: None,
+        }
+        return NodeParts(**{**made, **changes})
+
+    async def add(self, name: str = "", **changes: Any) -> Node:
+        """Start a node. `timing` and `software` are the node's own options."""
+        own = {field: changes.pop(field) for field in ("timing", "software") if field in changes}
+        name = name or f"n{len(self.nodes)}"
+        node = Node(self.parts(name, **{**self.options.get("parts", {}), **changes}), **{**self.options_of_node, **own})
+        self.nodes.append(node)
+        await node.start()
+        return node
+
+    @property
+    def options_of_node(self) -> dict[str, Any]:
+        return {name: self.options[name] for name in ("timing",) if name in self.options}
+
+    async def all_met(self) -> None:
+        """Every node knows every other."""
+        for node in self.nodes:
+            await until(lambda node=node: len(node.members.alive()) == len(self.nodes) - 1, "nodes find each other")
+
+    def plan(self, counts: Sequence[int], nodes: Sequence[int] | None = None) -> Plan:
+        """Layer counts for the nodes of these numbers, or for the first ones."""
+        chosen = range(len(counts)) if nodes is None else nodes
+        devices = tuple(self.nodes[number].id for number in chosen)
+        return plan_from_counts(MODEL, devices, tuple(counts))
+
+    async def load(
+        self, counts: Sequence[int], nodes: Sequence[int] | None = None, *, by: int = 0, **options: Any
+    ) -> Plan:
+        """Load the model, cut like this, on the order of node `by`."""
+        reference = ModelRef(name=MODEL, digest=self.source.config.digest)
+        return await planner.load(self.nodes[by], self.plan(counts, nodes), reference, **options)
+
+    def ask(
+        self,
+        node: int = 0,
+        prompt: Sequence[int] = (5, 6, 7),
+        *,
+        eos: tuple[int, ...] = (),
+        timeout_s: float = DEADLINE_S,
+        plan: Plan | None = None,
+        **params: Any,
+    ) -> Request:
+        """Start a generation on the plan that a node knows."""
+        params = {"max_tokens": 12, **params}
+        plan = plan or self.nodes[node].plans[MODEL]
+        return self.nodes[node].submit(plan, tuple(prompt), SamplingParams(**params), eos, timeout_s)
+
+    async def answer(self, node: int = 0, prompt: Sequence[int] = (5, 6, 7), **options: Any) -> list[int]:
+        """The tokens of a generation; its error is raised."""
+        return await tokens_of(self.ask(node, prompt, **options))
+
+    def expected(self, prompt: Sequence[int] = (5, 6, 7), **options: Any) -> list[int]:
+        """What the uncut engine says to it."""
+        return uncut(self.source, prompt, **options)
+
+    async def free_of_sessions(self) -> None:
+        """No node holds a session any more."""
+        await until(
+            lambda: all(node.stages.session_count == 0 for node in self.nodes), "every stage frees its sessions"
+        )
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(node.stop() for node in self.nodes))
+
+
+@contextlib.asynccontextmanager
+async def cluster(count: int = 1, **options: Any) -> AsyncIterator[Cluster]:
+    """`count` nodes that have met; stopped at the end, and nothing is left of them."""
+    made = Cluster(**options)
+    try:
+        for _ in range(count):
+            await made.add()
+        if "sees" not in options:
+            await made.all_met()
+        yield made
+    finally:
+        await made.stop()
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("exo-data-")]
+    assert not left, f"data threads that did not end: {left}"
+
+
+async def until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Wait for a condition that other threads make true."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        await asyncio.sleep(0.002)
+
+
+async def over(request: Request, deadline_s: float = DEADLINE_S) -> Request:
+    """A request that has ended, well or not."""
+    await until(request.over.is_set, f"request {request.id} ends", deadline_s)
+    return request
+
+
+async def tokens_of(request: Request, deadline_s: float = DEADLINE_S) -> list[int]:
+    """All tokens of a request; its error is raised."""
+    await over(request, deadline_s)
+    found = arrived(request)
+    if request.error is not None:
+        raise request.error
+    return found
+
+
+def arrived(request: Request) -> list[int]:
+    """The tokens that have come and were not taken yet."""
+    found: list[int] = []
+    while (arrival := request.take(0)) is not None:
+        assert all(isinstance(timing, StageTiming) for timing in arrival.token.timings)
+        found.append(arrival.token.token)
+    return found
+
+
+def uncut(
+    source: TinySource, prompt: Sequence[int], *, eos: tuple[int, ...] = (), max_tokens: int = 12, **params: Any
+) -> list[int]:
+    """Generation without nodes: one engine that holds everything, and a loop that is written out."""
+    engine = NumpyEngine()
+    config = source.config
+    engine.load(source, Shard(model=MODEL, start=0, end=config.n_layers, n_layers=config.n_layers))
+    choose = SamplingParams(max_tokens=max_tokens, **params)
+    seen = list(prompt)
+    for start in range(0, len(prompt), PREFILL_CHUNK):
+        out = engine.forward("one", convert.tokens(seen[start : start + PREFILL_CHUNK]), start, "last")
+    while True:
+        assert out is not None
+        token = sampling.sample(convert.to_numpy(out)[0], choose, len(seen), seen).token
+        seen.append(token)
+        if token in eos or len(seen) == len(prompt) + max_tokens:
+            return seen[len(prompt) :]
+        out = engine.forward("one", convert.tokens([token]), len(seen) - 1, "last")
