@@ -91,14 +91,16 @@ def _visit(backend: Any, args: Namespace) -> None:
     name = args.verb_name
     with visiting(backend, args.wait, wants_model=name not in ("plan", "load")) as cluster:
         desk = _desk(backend)
-        match name:
-            case "ask":
+        try:
+            if name == "ask":
                 verbs.answer(desk, args, _prompt(args))
-            case "plan" | "load":
+                return
+            if name in ("plan", "load"):
                 args.devices = args.devices or _others(cluster)
-                _show(desk, args, name)
-            case _:
-                _show(desk, args, name)
+            _show(desk, args, name)
+        except ExoError as exc:
+            verbs.with_names(exc, cluster)
+            raise
 
 
 def _others(cluster: Cluster) -> tuple[str, ...]:

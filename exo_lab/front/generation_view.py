@@ -61,8 +61,8 @@ class GenerationView(View):
     ) -> None:
         self.answer, self.stats, self.config, self.tokens = text, stats, config, tuple(tokens)
         self.state: State = state or stats.finish or "running"
-        self.error = clean(error)
         self.roster = Roster(devices, stats.plan.devices)
+        self.error = clean(self.roster.named(error))
 
     @property
     def running(self) -> bool:

@@ -74,6 +74,7 @@ class ExoMagics(Magics):
         except UsageProblem as exc:
             raise UsageError(str(exc)) from exc
         except ExoError as exc:
+            verbs.with_names(exc, self.present())
             raise (exc if self.tracebacks else quietly(exc))  # noqa: B904 - the same error
         except KeyboardInterrupt as exc:
             # Passed on: the cell must count as failed, so that "Run All" does not go on behind the user's back.

@@ -6,6 +6,7 @@ nobody knows any more is shown by its beginning.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,3 +59,10 @@ class Roster:
     def __getitem__(self, device_id: str) -> Entry:
         """The entry of a device that was given or listed in `also`."""
         return self._entries[device_id]
+
+    def named(self, text: str) -> str:
+        """The text with the ids of known devices replaced by their names: errors of far nodes speak of ids."""
+        return _ID.sub(lambda match: self._entries[match[0]].name if match[0] in self._entries else match[0], text)
+
+
+_ID = re.compile(r"\b[0-9a-f]{12}\b")

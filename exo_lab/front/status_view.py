@@ -32,6 +32,22 @@ class StatusView(View):
         reach = "this machine only" if bind.startswith("127.") or bind in ("localhost", "::1") else "other machines too"
         return f"listens on {bind} ({reach}) · {show_count(self.status.sessions, 'running session')} here"
 
+    def problems(self) -> list[str]:
+        """What is wrong, and what to do: sentences of the node, and models that miss a node."""
+        gone = [sentence for model in self.status.models if (sentence := self._missing(model))]
+        return [*map(clean, self.status.problems), *gone]
+
+    def _missing(self, model: LoadedModel) -> str:
+        """A sentence about the plan's nodes that are not alive; empty if all are."""
+        alive = {node.device.id for node in self.status.nodes if node.liveness == "alive"}
+        away = [self.nodes.roster[device].name for device in model.plan.devices if device not in alive]
+        if not away:
+            return ""
+        return (
+            f"{clean_name(model.plan.model)} cannot be relied on: {', '.join(away)} should hold layers and is not there. "
+            "%exo load cuts it anew."
+        )
+
     def refused(self) -> str:
         """What was turned away, by reason; empty if nothing was."""
         counts = ", ".join(f"{clean(why, 60)}: {count}" for why, count in sorted(self.status.refused.items()) if count)
@@ -39,7 +55,7 @@ class StatusView(View):
 
     def html(self) -> str:
         """Title, warnings, nodes, models."""
-        problems = "".join(html.notice(f"! {clean(problem)}") for problem in self.status.problems)
+        problems = "".join(html.notice(f"! {problem}") for problem in self.problems())
         models = "".join(
             html.line(_model_line(model), bold=True) + strip_svg(model.plan, self.nodes.roster, model.config)
             for model in self.status.models
@@ -55,7 +71,7 @@ class StatusView(View):
 
     def text(self) -> str:
         """The same in lines."""
-        lines = [self.title(), self.facts(), *(f"! {clean(problem)}" for problem in self.status.problems), ""]
+        lines = [self.title(), self.facts(), *(f"! {problem}" for problem in self.problems()), ""]
         lines.append(self.nodes.text())
         for model in self.status.models:
             lines += ["", _model_line(model), *strip_text(model.plan, self.nodes.roster)]

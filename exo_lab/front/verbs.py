@@ -12,6 +12,7 @@ from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.message_view import MessageView, TableView
 from exo_lab.front.progress_view import Board
+from exo_lab.front.roster import Roster
 from exo_lab.front.secret import token_view
 from exo_lab.front.streaming import stream
 from exo_lab.front.text import clean_name
@@ -39,6 +40,13 @@ class Defaults(NamedTuple):
     max_tokens: int
     temperature: float
     timeout_s: float
+
+
+def with_names(error: ExoError, cluster: Cluster | None) -> ExoError:
+    """The same error, speaking of nodes by name where it can."""
+    if cluster is not None:
+        error.args = (Roster(node.device for node in cluster.nodes()).named(str(error)),)
+    return error
 
 
 class Desk(NamedTuple):
@@ -275,7 +283,7 @@ def _board(desk: Desk, title: str) -> Iterator[tuple[Board, Screen]]:
     except KeyboardInterrupt:
         screen.finish(board.view("interrupted"))
         raise
-    except ExoError:
+    except Exception:
         screen.finish(board.view("failed"))
         raise
 

@@ -146,6 +146,14 @@ def test_what_breaks_an_answer_off_is_shown_under_what_had_come(run, cluster):
     assert "failed" in ran.html()
 
 
+def test_an_error_that_speaks_of_ids_is_told_with_names(run, cluster):
+    cluster.script.error = NodeLost(f"node {cluster.members[1].id} is gone [reported by node {'ab' * 6}]")
+    ran = run("%%exo\nHi")
+    for shown in (ran.html(), ran.text(), ran.stdout):
+        assert "node kernel-2 is gone" in shown
+        assert "abababababab" in shown  # nobody that is known
+
+
 # -- errors
 
 

@@ -193,6 +193,20 @@ def test_a_lost_node_is_said_to_be_lost_in_words_and_since_when():
         assert "3 alive, 1 lost" in shown
 
 
+def test_a_model_that_misses_a_node_does_not_look_healthy():
+    members = scenes.devices()
+    assert StatusView(scenes.status()).problems() == []
+    lost = tuple(
+        msgspec.structs.replace(node, liveness="lost") if node.device.name == "kernel-2" else node
+        for node in scenes.nodes(members)
+    )
+    for nodes in (lost, scenes.nodes((members[0], members[2]))):  # seen to be lost, or forgotten already
+        view = StatusView(scenes.status(nodes=nodes))
+        for shown in (view.html(), view.text()):
+            assert "cannot be relied on" in shown
+            assert "%exo load" in shown
+
+
 def test_what_was_not_measured_is_not_shown():
     view = GenerationView("", scenes.stats(tokens=0, ttft_s=None, tokens_per_s=None, stage_compute_s=(), finish=None))
     assert "tok/s" not in view.text()
