@@ -36,7 +36,7 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 def tiny_config(architecture: str = "llama", **changes: Any) -> ModelConfig:
     """A small model of any supported architecture. Sides are multiples of 32, so that every 32-block format fits.
 
-    For Q4_K, Q5_K and Q6_K use `hidden_size=256, intermediate_size=256`.
+    For Q2_K to Q6_K use `hidden_size=256, intermediate_size=256`.
     """
     fields: dict[str, Any] = {
         "name": f"tiny-{architecture}",
@@ -203,7 +203,7 @@ def write_gguf(
     if config.rope_scaling and config.rope_scaling.kind == "linear":
         fields |= {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}
     for key, value in {**fields, **(metadata or {})}.items():
-        full = key if key.startswith(("general.", "tokenizer.")) else f"{config.architecture}.{key}"
+        full = key if key.startswith(("general.", "tokenizer.", "split.")) else f"{config.architecture}.{key}"
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](full, value)
     add_tokenizer(writer, config.vocab_size)
@@ -332,8 +332,13 @@ def _k_blocks(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np
     _, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     blocks = rng.integers(0, 256, (shape[0] * shape[1] // 256, size), dtype=np.uint8)
     scale = rng.uniform(0.5, 1, (len(blocks), 1)) / math.sqrt(shape[1])
-    if kind == "Q6_K":  # 128 + 64 + 16 bytes, then d; a weight is d * int8 scale * (-32..31)
+    if kind == "Q6_K":  # d comes last; a weight is d * int8 scale * (-32..31)
         blocks[:, 208:210] = (scale / 700).astype(np.float16).view(np.uint8)
+    elif kind == "Q3_K":  # d comes last; a weight is d * (-32..31) * (-4..3)
+        blocks[:, 108:110] = (scale / 20).astype(np.float16).view(np.uint8)
+    elif kind == "Q2_K":  # d and dmin come last; a weight is d * 4-bit scale * (0..3) - dmin * 4-bit minimum
+        blocks[:, 80:82] = (scale / 6).astype(np.float16).view(np.uint8)
+        blocks[:, 82:84] = (scale / 4).astype(np.float16).view(np.uint8)
     else:  # d and dmin come first; a weight is d * 6-bit scale * q - dmin * 6-bit minimum, in the middle about zero
         top = 15 if kind == "Q4_K" else 31
         blocks[:, 0:2] = (scale / 32 / top * 4).astype(np.float16).view(np.uint8)

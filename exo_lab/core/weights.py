@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from exo_lab.core.model import ModelConfig
 
 # Storage kinds that a source can hand out. Names are GGUF's.
-STORAGE_KINDS: tuple[str, ...] = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+STORAGE_KINDS: tuple[str, ...] = (
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+)  # fmt: skip
 
 
 class Weight(Protocol):

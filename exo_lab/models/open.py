@@ -24,12 +24,12 @@ def open_model(name: str, progress: Progress | None = None) -> WeightSource:
     """
     path = locate(name, progress)
     if path.suffix.lower() == ".gguf":
-        from exo_lab.models.gguf import GgufSource
+        from exo_lab.models.gguf import open_gguf
 
-        return GgufSource(path, _called(name))
-    from exo_lab.models.safetensors_ import SafetensorsSource
+        return open_gguf(path, _called(name))
+    from exo_lab.models.safetensors_ import open_safetensors
 
-    return SafetensorsSource(path, _called(name))
+    return open_safetensors(path, _called(name))
 
 
 def open_tokenizer(name: str) -> Tokenizer:

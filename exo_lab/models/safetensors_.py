@@ -8,18 +8,18 @@ import re
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
-from exo_lab.core.errors import CorruptModel
+from exo_lab.core.errors import CorruptModel, UnsupportedModel
 from exo_lab.models.config import config_from_json
-from exo_lab.models.dequant import dequantise
-from exo_lab.models.layout import check_shape, read_permuted, rotary_rows
-from exo_lab.models.safetensors_header import KINDS, Entry, check_kind, read_entries
+from exo_lab.models.layout import OUTPUT
+from exo_lab.models.safetensors_header import read_entries
+from exo_lab.models.source import FileSource
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from exo_lab.core.model import ModelConfig
+    from exo_lab.models.stored import TensorInfo
 
 _ENDS = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -42,11 +42,14 @@ _PARTS = {
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
 }
-_LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)")
+_NEEDLESS = ".rotary_emb.inv_freq"  # older checkpoints keep what follows from the config
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 
 
 def gguf_name(name: str) -> str | None:
-    """The GGUF name of a hub tensor; None for one that no engine needs."""
+    """The GGUF name of a hub tensor; None for one that no engine knows."""
     match = _LAYER.fullmatch(name)
     if match is None:
         return _ENDS.get(name)
@@ -54,160 +57,82 @@ def gguf_name(name: str) -> str | None:
     return None if part is None else f"blk.{match[1]}.{part}"
 
 
-class SafetensorsWeight:
-    """See `core.weights.Weight`."""
-
-    def __init__(self, source: SafetensorsSource, name: str, entry: Entry, head_dim: int) -> None:
-        self._source, self._name, self._entry, self._head_dim = source, name, entry, head_dim
-
-    @property
-    def name(self) -> str:
-        """GGUF tensor name."""
-        return self._name
-
-    @property
-    def kind(self) -> str:
-        """F32, F16 or BF16."""
-        return self._entry.kind
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, columns) or (n,)."""
-        return self._entry.shape
-
-    def raw(self, start: int = 0, end: int | None = None) -> np.ndarray:
-        """Stored bytes of rows [start, end): uint8 (rows, bytes per row); (1, bytes) for a vector."""
-        if len(self.shape) == 1:
-            return self._elements(0, self.shape[0]).reshape(1, -1)
-        end = self.shape[0] if end is None else end
-        if self._head_dim:
-            return read_permuted(self._rows, start, end, self._head_dim, self.shape[0])
-        return self._rows(start, end)
-
-    def _rows(self, start: int, end: int) -> np.ndarray:
-        columns = self.shape[1]
-        return self._elements(start * columns, end * columns).reshape(end - start, -1)
-
-    def _elements(self, start: int, end: int) -> np.ndarray:
-        item = KINDS[self.kind]
-        return self._source.read(self._entry, start * item, (end - start) * item)
-
-    def to_float32(self, start: int = 0, end: int | None = None) -> np.ndarray:
-        """Rows [start, end) as float32 (rows, columns), or the whole of a vector: (n,)."""
-        values = dequantise(self.raw(start, end), self.kind)
-        if len(self.shape) > 1:
-            return values
-        flat = values.reshape(-1)
-        if not self._head_dim:
-            return flat
-        return read_permuted(lambda a, b: flat[a:b], 0, flat.size, self._head_dim, flat.size)
-
-
-class SafetensorsSource:
-    """See `core.weights.WeightSource`. `bytes_read` counts tensor bytes that were read.
+def open_safetensors(path: Path, name: str) -> FileSource:
+    """The weights of a folder, or of one file. Reads headers only.
 
     Args:
         path: a folder with config.json and *.safetensors, or one file with config.json beside it.
-        name: of the model.
+        name: what the model is called.
 
     Raises:
         CorruptModel, UnsupportedModel: see their texts.
     """
-
-    def __init__(self, path: Path, name: str) -> None:
-        folder = path if path.is_dir() else path.parent
-        self.path, self.bytes_read, self._closed = folder, 0, False
-        config = config_from_json(_json(folder / "config.json"), name)
-        files = [path] if path.is_file() else _files(folder)
-        digest = hashlib.sha256()
-        self._entries: dict[str, Entry] = {}
-        for file in files:
-            entries, part = read_entries(file)
-            digest.update(part)
-            for hub_name, entry in entries.items():
-                known = gguf_name(hub_name)
-                if known is not None:
-                    self._entries[known] = entry
-        # Some files write the tied matrix twice, some checkpoints say "tied" only by leaving the head out.
-        tied = config.tied_embeddings or "output.weight" not in self._entries
-        self._config = msgspec.structs.replace(
-            config, tied_embeddings=tied, digest=digest.hexdigest(), **self._sizes(config, tied)
-        )
-
-    def _sizes(self, config: ModelConfig, tied: bool) -> dict[str, object]:
-        def size(name: str) -> int:
-            if name not in self._entries:
-                raise CorruptModel(f"{self.path}: tensor {name} is missing. Download the folder again.")
-            return self._entries[name].nbytes
-
-        layer_bytes = [0] * config.n_layers
-        for name, entry in self._entries.items():
-            if name.startswith("blk.") and int(name.split(".")[1]) < config.n_layers:
-                layer_bytes[int(name.split(".")[1])] += entry.nbytes
-        if not all(layer_bytes):
-            raise CorruptModel(f"{self.path}: layer {layer_bytes.index(0)} of {config.n_layers} has no tensors")
-        return {
-            "layer_bytes": tuple(layer_bytes),
-            "embedding_bytes": size("token_embd.weight"),
-            "head_bytes": size("output_norm.weight") + size("token_embd.weight" if tied else "output.weight"),
-            "quantisation": self._entries["token_embd.weight"].kind,
-        }
-
-    @property
-    def config(self) -> ModelConfig:
-        """The model's shape."""
-        return self._config
-
-    def has(self, name: str) -> bool:
-        """Is there a tensor of that name?"""
-        return name in self._entries
-
-    def weight(self, name: str) -> SafetensorsWeight:
-        """The tensor of that name; CorruptModel if it is missing or of a wrong shape."""
-        entry = self._entries.get(name)
-        if entry is None:
-            raise CorruptModel(f"{self.path}: tensor {name} is missing. Download the folder again.")
-        check_kind(name, entry)
-        check_shape(name, entry.shape, self._config, self.path)
-        return SafetensorsWeight(self, name, entry, self._config.head_dim if rotary_rows(name, self._config) else 0)
-
-    def read(self, entry: Entry, start: int, size: int) -> np.ndarray:
-        """`size` bytes of a tensor from its byte `start` on: uint8 (size,), memory of the caller's own."""
-        if self._closed:
-            raise CorruptModel(f"{self.path} was closed while a tensor was wanted")
-        data = np.fromfile(entry.path, dtype=np.uint8, count=size, offset=entry.offset + start)
-        if data.size != size:
-            raise CorruptModel(f"{entry.path} ended within a tensor; it changed while it was read")
-        self.bytes_read += size
-        return data
-
-    def close(self) -> None:
-        """Nothing is held open; reading ends."""
-        self._closed = True
+    folder = path if path.is_dir() else path.parent
+    config = config_from_json(read_json(folder / "config.json"), name)
+    # The weights alone do not say how they are to be used, so the shape is a part of what identifies the model.
+    digest = hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(config, name="")))
+    tensors: dict[str, TensorInfo] = {}
+    for file in [path] if path.is_file() else weight_files(folder):
+        entries, part = read_entries(file)
+        digest.update(part)
+        for hub_name, info in entries.items():
+            if hub_name.endswith(_NEEDLESS):
+                continue
+            known = gguf_name(hub_name)
+            if known is None:
+                raise UnsupportedModel(f"{file}: {config.architecture} with a tensor {hub_name} is not supported")
+            if known in tensors:
+                raise CorruptModel(f"{file}: tensor {hub_name} is in {tensors[known].file.name} too")
+            tensors[known] = info._replace(name=known)
+    # Some files write a tied matrix twice; some checkpoints say "tied" only by leaving the head out.
+    if config.tied_embeddings:
+        tensors.pop(OUTPUT, None)
+    tied = OUTPUT not in tensors
+    config = msgspec.structs.replace(config, tied_embeddings=tied, digest=digest.hexdigest())
+    return FileSource(path, config, tensors, half_split=True)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files of a folder: those of the index if there is one, in order of name, none outside the folder."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return sorted(folder.glob("*.safetensors"))
-    table = _json(index).get("weight_map")
-    if not isinstance(table, dict) or not table:
-        raise CorruptModel(f"{index} has no weight_map. Download the folder again.")
-    names = sorted({str(name) for name in table.values()})
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder that make up its model, by name; empty if there are none.
+
+    Raises:
+        CorruptModel: the index cannot be read, or names files that are not there.
+    """
+    index = folder / INDEX
+    if index.exists():
+        names = indexed_files(read_json(index), index)
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise CorruptModel(
+                f"{folder} lacks {len(missing)} of the {len(names)} files that its index names, {missing[0]} first. "
+                "Download them."
+            )
+        return [folder / name for name in names]
+    single = folder / SINGLE
+    # Beside it there may be the same weights once more, in another layout.
+    return [single] if single.exists() else sorted(folder.glob("*.safetensors"))
+
+
+def indexed_files(table: Mapping[str, object], where: object) -> list[str]:
+    """The files that an index names, sorted; CorruptModel if there are none or they lie elsewhere."""
+    weights = table.get("weight_map")
+    if not isinstance(weights, dict) or not weights:
+        raise CorruptModel(f"{where} has no weight_map. Download it again.")
+    names = sorted({str(name) for name in weights.values()})
     for name in names:
-        if "/" in name or "\\" in name or not (folder / name).is_file():
-            raise CorruptModel(f"{index} names {name!r}, which is not a file of that folder. Download it again.")
-    return [folder / name for name in names]
+        if "/" in name or "\\" in name or not name.endswith(".safetensors"):
+            raise CorruptModel(f"{where} names {name!r}, which is not a safetensors file of that folder.")
+    return names
 
 
-def _json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON file that holds a table; CorruptModel if it is missing or something else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise CorruptModel(f"{path} is missing; a folder of safetensors needs it") from exc
-    except ValueError as exc:
-        raise CorruptModel(f"{path} is not JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise CorruptModel(f"{path} is not JSON: {exc}. Download it again.") from exc
     if not isinstance(data, dict):
-        raise CorruptModel(f"{path} does not hold a JSON object")
+        raise CorruptModel(f"{path} does not hold a JSON object. Download it again.")
     return data

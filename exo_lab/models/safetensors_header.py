@@ -8,27 +8,20 @@ from __future__ import annotations
 import hashlib
 import struct
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from exo_lab.core.errors import CorruptModel, UnsupportedModel
+from exo_lab.models.gguf_header import SAMPLE_BYTES, sample_offsets
+from exo_lab.models.stored import BLOCKS, TensorInfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_HEADER_BYTES = 100 << 20  # the limit of the format itself
-KINDS = {"F32": 4, "F16": 2, "BF16": 2}
-
-
-class Entry(NamedTuple):
-    """Where a tensor lies in a file. `offset` counts from the start of the file."""
-
-    path: Path
-    kind: str
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
+MAX_DIMENSIONS = 8
+KINDS = ("F32", "F16", "BF16")
 
 
 class _Raw(msgspec.Struct):
@@ -37,11 +30,12 @@ class _Raw(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
-def read_entries(path: Path) -> tuple[dict[str, Entry], bytes]:
+def read_entries(path: Path) -> tuple[dict[str, TensorInfo], bytes]:
     """The tensors of a file by name, and a digest of the header with a sample of every tensor.
 
     Raises:
         CorruptModel: not a safetensors file, cut off, or its lengths contradict each other.
+        UnsupportedModel: a tensor is stored in a way that we do not read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -50,30 +44,41 @@ def read_entries(path: Path) -> tuple[dict[str, Entry], bytes]:
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise CorruptModel(f"{path} is no safetensors file, or was cut off (header of {length} bytes in {size})")
         text = file.read(length)
-        try:
-            raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-            raw.pop("__metadata__", None)
-            table = {name: msgspec.json.decode(value, type=_Raw) for name, value in raw.items()}
-        except msgspec.MsgspecError as exc:
-            raise CorruptModel(f"{path}: the header cannot be read: {exc}. Download it again.") from exc
+        entries = _placed(_table(text, path), path, 8 + length, size)
         digest = hashlib.sha256(first + text)
         digest.update(struct.pack("<Q", size))
-        entries: dict[str, Entry] = {}
-        end = 0
-        for name, one in sorted(table.items(), key=lambda item: item[1].data_offsets):
-            begin, stop = one.data_offsets
-            if begin != end or stop < begin or 8 + length + stop > size or min(one.shape, default=1) < 0:
-                raise CorruptModel(f"{path}: tensor {name} lies outside the file or on another. Download it again.")
-            if one.dtype in KINDS and prod(one.shape) * KINDS[one.dtype] != stop - begin:
-                raise CorruptModel(f"{path}: tensor {name} of shape {one.shape} cannot have {stop - begin} bytes")
-            entries[name] = Entry(path, one.dtype, one.shape, 8 + length + begin, stop - begin)
-            file.seek(8 + length + begin)
-            digest.update(file.read(min(64, stop - begin)))
-            end = stop
+        for info in entries.values():
+            for at in sample_offsets(info.nbytes):
+                file.seek(info.offset + at)
+                digest.update(file.read(min(SAMPLE_BYTES, info.nbytes - at)))
     return entries, digest.digest()
 
 
-def check_kind(name: str, entry: Entry) -> None:
-    """UnsupportedModel if a tensor is stored in a way that we do not read."""
-    if entry.kind not in KINDS:
-        raise UnsupportedModel(f"{entry.path}: tensor {name} is {entry.kind}; we read {', '.join(KINDS)}")
+def _table(text: bytes, path: Path) -> dict[str, _Raw]:
+    try:
+        raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        raw.pop("__metadata__", None)
+        return {name: msgspec.json.decode(value, type=_Raw) for name, value in raw.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise CorruptModel(f"{path}: the header cannot be read: {exc}. Download it again.") from exc
+
+
+def _placed(table: dict[str, _Raw], path: Path, start: int, size: int) -> dict[str, TensorInfo]:
+    """The tensors in the order of the file, which they fill without gaps: that rules out overlaps too."""
+    entries: dict[str, TensorInfo] = {}
+    end = 0
+    for name, one in sorted(table.items(), key=lambda item: item[1].data_offsets):
+        begin, stop = one.data_offsets
+        if not name.isprintable() or len(name) > 1024 or len(one.shape) > MAX_DIMENSIONS:
+            raise CorruptModel(f"{path}: a tensor is called {name[:80]!r} and has {len(one.shape)} dimensions")
+        if begin != end or stop < begin or start + stop > size or min(one.shape, default=0) < 0:
+            raise CorruptModel(f"{path}: tensor {name} lies outside the file or on another. Download it again.")
+        if one.dtype not in KINDS:
+            raise UnsupportedModel(f"{path}: tensor {name} is {one.dtype}; we read {', '.join(KINDS)}")
+        if prod(one.shape) * BLOCKS[one.dtype][1] != stop - begin:
+            raise CorruptModel(f"{path}: tensor {name} of shape {one.shape} cannot have {stop - begin} bytes")
+        entries[name] = TensorInfo(name, one.dtype, one.shape, path, start + begin, stop - begin)
+        end = stop
+    if start + end != size:
+        raise CorruptModel(f"{path} has {size - start - end} bytes more than its tensors. Download it again.")
+    return entries
