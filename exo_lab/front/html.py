@@ -17,7 +17,7 @@ INK = "var(--jp-ui-font-color1,currentColor)"
 LINE = "var(--jp-border-color2,rgba(128,128,128,0.45))"
 FAINT = "opacity:0.75"
 CELL = (
-    "padding:3px 14px 3px 0;white-space:nowrap;text-align:left;vertical-align:top;border:0;"
+    "padding:3px 14px 3px 0;line-height:1.5;white-space:nowrap;text-align:left;vertical-align:top;border:0;"
     f"border-bottom:1px solid {LINE}"
 )
 RIGHT = CELL.replace("text-align:left", "text-align:right") + ";font-variant-numeric:tabular-nums"

@@ -44,7 +44,7 @@ class StatusView(View):
         if not away:
             return ""
         return (
-            f"{clean_name(model.plan.model)} cannot be relied on: {', '.join(away)} should hold layers and is not there. "
+            f"{clean_name(model.plan.model)} cannot be relied on: {', '.join(away)} should hold layers and is gone. "
             "%exo load cuts it anew."
         )
 

@@ -59,7 +59,8 @@ def strip_svg(plan: Plan, roster: Roster, config: ModelConfig | None = None, *, 
             parts += _end_cell(x, "head", title, entry, emulated)
             x += END + GAP
         parts += _caption(start_x, x - GAP - start_x, entry, show_layers(shard.start, shard.end))
-    return svg.picture(WIDTH, TOP + HEIGHT + 36, strip_label(plan, roster), parts)
+    deep = 49 if any(roster[device].emulated for device in plan.devices) else 36
+    return svg.picture(WIDTH, TOP + HEIGHT + deep, strip_label(plan, roster), parts)
 
 
 def strip_label(plan: Plan, roster: Roster) -> str:
@@ -123,14 +124,13 @@ def _layer_bytes(config: ModelConfig | None, layer: int) -> int:
 
 
 def _caption(x: float, w: float, entry: Entry, layers: str) -> str:
-    """Name and layers under a device's cells, as far as there is room."""
+    """Name, layers and "emulated" under a device's cells, as far as there is room."""
     middle, y = x + w / 2, TOP + HEIGHT
-    name = svg.fit(entry.name, w)
-    if entry.emulated and svg.text_width(name + " (emulated)") <= w:
-        name += " (emulated)"
-    out = svg.label(middle, y + 15, name, anchor="middle") if name else ""
-    span = layers if svg.text_width(layers, 11) <= w else ""
     full = f"layers {layers}"
-    if svg.text_width(full, 11) <= w:
-        span = full
-    return out + (svg.label(middle, y + 30, span, anchor="middle", size=11, faint=True) if span else "")
+    span = full if svg.text_width(full, 11) <= w else layers
+    lines = [(svg.fit(entry.name, w), 12, False), (span, 11, True), ("emulated" if entry.emulated else "", 11, True)]
+    return "".join(
+        svg.label(middle, y + 15 + 14 * row, text, anchor="middle", size=size, faint=faint)
+        for row, (text, size, faint) in enumerate(lines)
+        if text and svg.text_width(text, size) <= w
+    )
