@@ -1,98 +1,83 @@
-"""One node's life: it introduces itself, keeps track of its peers, and answers what they ask.
+"""One node's life: it starts its threads and its conversations, answers what others ask, and ends all of it in order.
 
 Runs on one asyncio loop (the control thread). It never computes: loading has a thread of its own (`loader`), and so
-has the data plane (`ring`). Every task it starts ends with it.
+has the data plane (`ring`). Every task it starts ends with it. Who the others are is the business of `peers`, who
+holds what that of `plan_book`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 
-from exo_lab.core.errors import ExoError, NodeLost, StaleEpoch, TransportError
-from exo_lab.core.messages import (
-    Activate,
-    Collect,
-    Collected,
-    ControlMessage,
-    Done,
-    GetPlans,
-    GetStats,
-    Hello,
-    Leave,
-    LoadShard,
-    ModelRef,
-    NodeCard,
-    Ping,
-    Plans,
-    Pong,
-    SessionSpec,
-    Stats,
-    Unload,
-)  # fmt: skip
-from exo_lab.core.topology import Sighting, Topology, link, topology
-from exo_lab.node import membership as m
-from exo_lab.node.holds import Hold, PlanKey, key_of
+from exo_lab.core import messages as msg
+from exo_lab.core.errors import ExoError, FrameError, GenerationTimeout, NodeLost, TransportError
+from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
-from exo_lab.node.ring import Install, RequesterLost, Retire, Ring, Start, Stop
+from exo_lab.node.peers import Peers
+from exo_lab.node.plan_book import PlanBook
+from exo_lab.node.problems import Problems
+from exo_lab.node.ring import RequesterLost, Ring, Stop
 from exo_lab.node.session import Request
 from exo_lab.node.stage import Stages
 from exo_lab.node.tasks import Tasks
+from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
-    from exo_lab.discovery.base import Found
+    from exo_lab.core.topology import Topology
+    from exo_lab.node.membership import Members, Peer
     from exo_lab.node.parts import Listener, NodeParts
 
-PING_EVERY_S = 1.0
-PING_TIMEOUT_S = 2.0
-HELLO_TIMEOUT_S = 3.0
-SWEEP_EVERY_S = 0.25
-RING_TIMEOUT_S = 5.0
+log = logging.getLogger(__name__)
+
+MAX_PAYLOAD_BYTES = 1 << 20
 
 
 class Node:
-    """A member of the cluster. Make it, `await start()`, and `await stop()` when done; both on one loop."""
+    """A member of the cluster. Make it, `await start()`, and `await stop()` when done; both on one loop.
 
-    def __init__(self, parts: NodeParts, software: str = "") -> None:
+    `problems` holds what is wrong now, `listeners` are told of changes, `counters` counts what was turned away.
+    """
+
+    def __init__(self, parts: NodeParts, software: str = "", timing: Timing | None = None) -> None:
         self.parts, self.device, self.id = parts, parts.device, parts.device.id
-        self.members = m.Members()
-        self.plans: dict[str, Plan] = {}  # the active plan of each model
-        self.models: dict[str, ModelRef] = {}
-        self.problems: dict[str, str] = {}  # by subject, for people
+        self.timing = timing or Timing()
+        self.problems = Problems()
         self.listeners: set[Listener] = set()
-        self._software = software
-        self._loaded: dict[PlanKey, Hold] = {}  # loaded here and not yet handed to the data thread
-        self._installed: set[PlanKey] = set()
-        self._found: dict[str, tuple[Found, ...]] = {}
+        self.counters: Counter[str] = Counter()
         self._tasks = Tasks(self.id)
         self._stopped = False
         limit = self.device.memory_bytes if self.device.emulated else 0
-        self._loader = Loader(self.id, parts.open_model, parts.make_engine, limit)
+        card = msg.NodeCard(device=self.device, control="", data="", software=software)
+        self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
         self.stages = Stages(self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit)
-        self.ring = Ring(self.id, parts.data, self.stages, self._data_address)
-        self.card = NodeCard(device=self.device, control="", data="")
+        self.ring = Ring(self.id, parts.data, self.stages, self.peers.data_address, self.timing)
+        self._loader = Loader(self.id, parts.open_model, parts.make_engine, limit, parts.model_folders)
+        self.book = PlanBook(self.id, self._loader, self.ring, lambda: self._notify("plans"))
 
     # -- life --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the doors, start the threads, begin to look for peers."""
         await self.parts.control.start(self._answer)
-        self.card = self.parts.identity.sign_card(
-            NodeCard(
-                device=self.device,
+        self.peers.card = self.parts.identity.sign_card(
+            msgspec.structs.replace(
+                self.card,
                 control=self.parts.control.address,
                 data=self.parts.data.address,
-                software=self._software,
                 version=time.time_ns() // 1_000_000,
                 pid=os.getpid(),
                 host=_host(),
@@ -100,8 +85,9 @@ class Node:
         )
         self.ring.start()
         for discovery in self.parts.discoveries:
-            self._tasks.start(self._discover(discovery), f"discovery {discovery.name}")
-        self._tasks.start(self._ping_all(), "pings")
+            self._tasks.start(self.peers.discover(discovery), f"discovery {discovery.name}")
+        self._tasks.start(self.peers.ping_all(self._catch_up), "pings")
+        self._tasks.start(self.peers.greet_missing(), "greetings")
         self._tasks.start(self._sweep(), "sweep")
 
     async def stop(self) -> None:
@@ -109,149 +95,81 @@ class Node:
         if self._stopped:
             return
         self._stopped = True
-        leaving = [self._tell(peer.card.control, Leave(node=self.id), 0.5) for peer in self.members.alive()]
-        await asyncio.gather(*leaving)
+        # Out of sight first: who still found us after the goodbye would greet us again.
         await self._tasks.close()
         for discovery in self.parts.discoveries:
             await discovery.close()
+        await self.peers.goodbye()
         await self._end_ring()
         await self.parts.control.close()
         self._loader.close()
-        for hold in self._loaded.values():
-            hold.engine.close()
+        self.book.close()
         self.parts.close()
 
     async def _end_ring(self) -> None:
         """End the data thread. Without an executor: at the interpreter's end there are none any more."""
-        deadline = time.monotonic() + RING_TIMEOUT_S
+        deadline = time.monotonic() + self.timing.close_timeout_s
         while not self.ring.close(0.0) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
 
-    # -- peers -------------------------------------------------------------------------------------------
+    # -- what others see of it ---------------------------------------------------------------------------
+
+    @property
+    def card(self) -> msg.NodeCard:
+        """How it introduces itself; signed once it has started."""
+        return self.peers.card
+
+    @property
+    def members(self) -> Members:
+        """The other nodes."""
+        return self.peers.members
+
+    @property
+    def plans(self) -> dict[str, Plan]:
+        """The active plan of each model."""
+        return self.book.plans
+
+    @property
+    def models(self) -> dict[str, msg.ModelRef]:
+        """Which weights each plan is for, by the plan's model."""
+        return self.book.models
 
     @property
     def topology(self) -> Topology:
         """This node, its living peers, and the links between it and them."""
-        peers = self.members.alive()
-        sightings = [Sighting(device=self.device, version=self.card.version)]
-        sightings += [Sighting(device=peer.card.device, version=peer.card.version) for peer in peers]
-        links = [
-            link(
-                self.id,
-                peer.id,
-                kind="loopback" if peer.card.host == self.card.host else "unknown",
-                latency_s=peer.latency_s,
-                measured_at=0.0 if peer.latency_s is None else time.time(),
-            )
-            for peer in peers
-        ]
-        return topology(sightings, links)
+        return self.peers.topology
 
-    def _data_address(self, node: str) -> str | None:
-        peer = self.members.peers.get(node)
-        return None if peer is None or peer.liveness == "lost" else peer.card.data
+    async def collect(self, max_depth: int = MAX_DEPTH) -> Topology:
+        """What this node and everybody within `max_depth` hops of it know of the cluster."""
+        hop_s = self.timing.collect_s
+        return (await collect(self.peers, self.parts.control, (), max_depth, hop_timeout_s=hop_s)).topology
 
     def control_address(self, node: str) -> str:
         """Where a node answers; NodeLost if it is not in the cluster."""
-        if node == self.id:
-            return self.parts.control.address
-        peer = self.members.peers.get(node)
-        if peer is None or peer.liveness == "lost":
-            raise NodeLost(f"node {node} is not in the cluster any more. See `%exo nodes`.")
-        return peer.card.control
+        return self.peers.control_address(node)
 
-    async def _discover(self, discovery: Discovery) -> None:
-        async for found in discovery.watch(self.card):
-            self._found[discovery.name] = tuple(found)
-            for problem in discovery.problems:
-                self.problems[f"discovery {discovery.name}"] = problem
-            if not discovery.problems:
-                self.problems.pop(f"discovery {discovery.name}", None)
-            known = {peer.card.control for peer in self.members.alive()}
-            new = [one for one in found if one.address not in known and one.address != self.parts.control.address]
-            await asyncio.gather(*(self._greet(one) for one in new))
+    def memory_available_bytes(self) -> int:
+        """What is free now: of the emulated memory if it is emulated, else of the machine's."""
+        if self.device.emulated and self.stages.shelf.memory_limit_bytes:
+            return max(0, self.device.memory_bytes - self.stages.weight_bytes - self.stages.kv_bytes)
+        return psutil.virtual_memory().available
 
-    async def _greet(self, found: Found) -> None:
-        try:
-            reply = await self.parts.control.request(found.address, Hello(card=self.card), timeout_s=HELLO_TIMEOUT_S)
-        except TransportError as exc:
-            self.problems[f"peer {found.address}"] = f"{found.name or found.address} ({found.source}): {exc}"
-            return
-        self.problems.pop(f"peer {found.address}", None)
-        if isinstance(reply, Hello):
-            self._heard(reply.card, found.source)
+    def stats(self) -> msg.Stats:
+        """This node's counters."""
+        return msg.Stats(
+            sessions=self.stages.session_count,
+            kv_bytes=self.stages.kv_bytes,
+            weight_bytes=self.stages.weight_bytes,
+            rss_bytes=psutil.Process().memory_info().rss,
+            counters={**self.counters, **self.stages.counters, **self.parts.refused()},
+        )
 
-    def _heard(self, card: NodeCard, found_by: str) -> None:
-        self.parts.identity.verify_card(card)
-        if card.device.id == self.id:
-            return
-        self._apply(m.Heard(card=card, found_by=found_by, now=time.monotonic()))
+    # -- what its peers are told to it -------------------------------------------------------------------
 
-    async def _ping_all(self) -> None:
-        sequence = 0
-        while True:
-            sequence += 1
-            peers = [peer for peer in self.members.peers.values() if peer.liveness != "lost"]
-            await asyncio.gather(*(self._ping(peer, sequence) for peer in peers))
-            self._apply(m.Ticked(now=time.monotonic()))
-            await self._catch_up()
-            await asyncio.sleep(PING_EVERY_S)
-
-    async def _ping(self, peer: m.Peer, sequence: int) -> None:
-        sent = time.perf_counter()
-        try:
-            reply = await self.parts.control.request(
-                peer.card.control, Ping(sequence=sequence), timeout_s=PING_TIMEOUT_S
-            )
-        except ExoError:
-            same_host = peer.card.host == self.card.host
-            if same_host and peer.card.pid and not psutil.pid_exists(peer.card.pid):
-                self._apply(m.Gone(id=peer.id, now=time.monotonic()))
-            else:
-                self._apply(m.Silent(id=peer.id, now=time.monotonic()))
-            return
-        if isinstance(reply, Pong):
-            self._apply(
-                m.Answered(
-                    id=peer.id,
-                    round_trip_s=time.perf_counter() - sent,
-                    load=reply.load,
-                    memory_available_bytes=reply.memory_available_bytes,
-                    plans=reply.plans,
-                    now=time.monotonic(),
-                )
-            )
-
-    async def _catch_up(self) -> None:
-        """Ask for plans that a peer has and that are newer than ours: how a late joiner learns of them."""
-        for peer in self.members.alive():
-            mine = {model: plan.rank for model, plan in self.plans.items()}
-            if all(mine.get(model, (-1, "")) >= (epoch, proposer) for model, epoch, proposer in peer.plans):
-                continue
-            try:
-                reply = await self.parts.control.request(peer.card.control, GetPlans(), timeout_s=PING_TIMEOUT_S)
-            except ExoError as exc:
-                self.problems[f"plans of {peer.id}"] = f"{peer.card.device.name} did not say what it has loaded: {exc}"
-                continue
-            self.problems.pop(f"plans of {peer.id}", None)
-            if isinstance(reply, Plans):
-                for plan, model in zip(reply.plans, reply.models, strict=True):
-                    self._adopt(plan, model)
-
-    def _apply(self, event: m.Event) -> None:
-        before = self.members
-        self.members = m.step(before, event)
-        for lost in m.newly_lost(before, self.members):
-            self._lost(before.peers[lost])
-        if self._shown(before) != self._shown(self.members):
-            self._notify("nodes")
-
-    @staticmethod
-    def _shown(members: m.Members) -> Iterable[tuple[str, str, int]]:
-        return [(key, peer.liveness, peer.card.version) for key, peer in members.peers.items()]
-
-    def _lost(self, peer: m.Peer) -> None:
+    def peer_lost(self, peer: Peer) -> None:
+        """A peer went away: what it asked for is freed, and what needed it ends with an error. See `Watcher`."""
         self.ring.post(RequesterLost(peer.id, peer.card.data))
+        self.book.proposer_lost(peer.id)
         name = peer.card.device.name
         for request in self.ring.requests:
             if request.plan.stage_of(peer.id) is not None:
@@ -259,119 +177,112 @@ class Node:
                 if request.fail(error):
                     self.ring.post(Stop(request))
 
+    def peers_changed(self) -> None:
+        """See `Watcher`."""
+        self._notify("nodes")
+
     def _notify(self, what: str) -> None:
         for listener in tuple(self.listeners):
-            listener(what)
+            try:
+                listener(what)
+            except Exception:
+                # It is somebody else's code, and our pings must go on.
+                log.exception("node %s: a listener failed on %s", self.id, what)
+
+    def _refused(self, reason: str) -> None:
+        self.counters[reason] += 1
+
+    async def _catch_up(self) -> None:
+        """Ask for plans that a peer has and that are newer than ours: how a late joiner learns of them."""
+        for peer in self.members.alive():
+            if not any(self.book.is_news(*one) for one in peer.plans):
+                continue
+            subject = f"plans of {peer.id}"
+            try:
+                reply = await self.parts.control.request(
+                    peer.card.control, msg.GetPlans(), timeout_s=self.timing.ping_timeout_s
+                )
+                if isinstance(reply, msg.Plans):
+                    for plan, model in zip(reply.plans, reply.models, strict=False):
+                        # A stage learns of its own plan from `Activate` only: it must have loaded it.
+                        if plan.stage_of(self.id) is None and self.book.is_news(plan.model, *plan.rank):
+                            self.book.adopt(plan, model)
+            except ExoError as exc:
+                self.problems.note(subject, f"{peer.card.device.name} did not say what it has loaded: {exc}")
+            else:
+                self.problems.settle(subject)
 
     # -- answers -----------------------------------------------------------------------------------------
 
-    async def _answer(self, message: ControlMessage) -> AsyncIterator[ControlMessage]:
+    async def _answer(self, message: msg.ControlMessage) -> AsyncIterator[msg.ControlMessage]:
         match message:
-            case Hello(card=card):
-                self._heard(card, "said hello")
-                yield Hello(card=self.card)
-            case Ping(sequence=sequence, payload=payload):
+            case msg.Hello(card=card):
+                if self._stopped:
+                    raise TransportError(f"node {self.id} is leaving the cluster")
+                self.peers.hear(card, "said hello")
+                yield msg.Hello(card=self.card)
+            case msg.Ping(sequence=sequence, payload=payload):
                 yield self._pong(sequence, payload)
-            case Leave(node=node):
-                self._apply(m.Gone(id=node, now=time.monotonic()))
-                yield Done()
-            case Collect(visited=visited):
-                yield Collected(topology=self.topology, visited=tuple(sorted({*visited, self.id})))
-            case LoadShard():
-                async for reply in self._load(message):
-                    yield reply
-            case Activate(plan=plan, model=model):
-                self.activate(plan, model)
-                yield Done()
-            case Unload(model=model, epoch=epoch, proposer=proposer):
-                self.forget(model, epoch, proposer)
-                yield Done()
-            case GetPlans():
-                yield Plans(plans=tuple(self.plans.values()), models=tuple(self.models[name] for name in self.plans))
-            case GetStats():
+            case msg.Leave(node=node):
+                self.peers.left(node)
+                yield msg.Done()
+            case msg.Collect(visited=visited, max_depth=max_depth):
+                hop_s = self.timing.collect_s
+                yield await collect(self.peers, self.parts.control, visited, max_depth, hop_timeout_s=hop_s)
+            case msg.LoadShard():
+                async with contextlib.aclosing(self.book.load(message)) as replies:
+                    async for reply in replies:
+                        yield reply
+            case msg.Activate(plan=plan, model=model):
+                self.book.activate(plan, model)
+                yield msg.Done()
+            case msg.Unload(model=model, epoch=epoch, proposer=proposer):
+                self.book.forget(model, epoch, proposer)
+                yield msg.Done()
+            case msg.GetPlans():
+                plans = self.plans
+                yield msg.Plans(plans=tuple(plans.values()), models=tuple(self.models[name] for name in plans))
+            case msg.GetStats():
                 yield self.stats()
             case _:
                 raise TransportError(f"{type(message).__name__} is an answer, not a question")
 
-    def _pong(self, sequence: int, payload: bytes) -> Pong:
-        plans = tuple((plan.model, plan.epoch, plan.proposer) for plan in self.plans.values())
-        return Pong(
+    def _pong(self, sequence: int, payload: bytes) -> msg.Pong:
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise FrameError(f"a ping of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are echoed")
+        return msg.Pong(
             sequence=sequence,
             payload=payload,
             load=psutil.cpu_percent() / 100,
             memory_available_bytes=self.memory_available_bytes(),
             card_version=self.card.version,
-            plans=plans,
+            plans=self.book.offered,
         )
 
-    def memory_available_bytes(self) -> int:
-        """What is free now: of the emulated memory if it is emulated, else of the machine's."""
-        if self.device.emulated and self.stages.memory_limit_bytes:
-            return max(0, self.device.memory_bytes - self.stages.weight_bytes - self.stages.kv_bytes)
-        return psutil.virtual_memory().available
+    # -- plans of ours -----------------------------------------------------------------------------------
 
-    def stats(self) -> Stats:
-        """This node's counters."""
-        return Stats(
-            sessions=self.stages.session_count,
-            kv_bytes=self.stages.kv_bytes,
-            weight_bytes=self.stages.weight_bytes,
-            rss_bytes=psutil.Process().memory_info().rss,
-            counters={**self.stages.counters, **self.parts.refused()},
-        )
+    def allow_model(self, name: str) -> None:
+        """This node's own user wants that model: it is opened here whatever its name, see `model_names`."""
+        self._loader.allow(name)
 
-    async def _load(self, order: LoadShard) -> AsyncIterator[ControlMessage]:
-        if order.plan.stage_of(self.id) != order.stage:
-            raise StaleEpoch(f"stage {order.stage} of this plan is not node {self.id}")
-        loaded: list[Hold] = []
-        async for reply in self._loader.load(order, loaded):
-            if loaded:
-                old = self._loaded.pop(loaded[0].key, None)
-                if old is not None:
-                    old.engine.close()
-                self._loaded[loaded[0].key] = loaded[0]
-            yield reply
-
-    def activate(self, plan: Plan, model: ModelRef) -> None:
-        """Make a plan the model's plan here. Its shard must be loaded, if it has one for this node."""
-        key = key_of(plan)
-        hold = self._loaded.pop(key, None)
-        if plan.stage_of(self.id) is not None and hold is None and key not in self._installed:
-            raise StaleEpoch(f"node {self.id} was told to use a plan whose shard it has not loaded")
-        if hold is not None:
-            self._installed.add(key)
-            self.ring.post(Install(hold))
-        self._adopt(plan, model)
-
-    def _adopt(self, plan: Plan, model: ModelRef) -> None:
-        current = self.plans.get(plan.model)
-        if current is not None and current.rank >= plan.rank:
-            return
-        self.plans[plan.model], self.models[plan.model] = plan, model
-        for key in [key for key in self._installed if key.model == plan.model and key != key_of(plan)]:
-            self._installed.discard(key)
-            self.ring.post(Retire(key))
-        self._notify("plans")
+    def activate(self, plan: Plan, model: msg.ModelRef) -> None:
+        """Make a plan the model's plan here. See `PlanBook.activate`."""
+        self.book.activate(plan, model)
 
     def forget(self, model: str, epoch: int | None, proposer: str) -> None:
         """Free a plan's shard (epoch given), or every plan of a model."""
-        for key in [key for key in self._loaded if key.model == model and epoch in (None, key.epoch)]:
-            self._loaded.pop(key).engine.close()
-        for key in [key for key in self._installed if key.model == model and epoch in (None, key.epoch)]:
-            self._installed.discard(key)
-            self.ring.post(Retire(key, now=epoch is None))
-        current = self.plans.get(model)
-        if current is not None and (epoch is None or current.rank == (epoch, proposer)):
-            del self.plans[model], self.models[model]
-        self._notify("plans")
+        self.book.forget(model, epoch, proposer)
 
     # -- generations -------------------------------------------------------------------------------------
 
     def submit(
         self, plan: Plan, prompt: tuple[int, ...], sampling: SamplingParams, eos: tuple[int, ...], timeout_s: float
     ) -> Request:
-        """Start a generation on a plan. Any thread. The request fills by itself; nothing is raised later."""
-        spec = SessionSpec(
+        """Start a generation on a plan. Any thread. The request fills by itself; nothing is raised later.
+
+        On a node that was stopped, it has failed when this returns.
+        """
+        spec = msg.SessionSpec(
             requester=self.id,
             reply_to=self.parts.data.address,
             sampling=msgspec.structs.replace(sampling, stop=()),
@@ -382,7 +293,7 @@ class Node:
         )
         request = Request(uuid.uuid4().hex[:16], plan, prompt, spec, timeout_s)
         request.begin(time.perf_counter())
-        self.ring.post(Start(request))
+        self.ring.begin(request)
         return request
 
     def cancel(self, request: Request) -> None:
@@ -396,11 +307,9 @@ class Node:
             for request in self.ring.requests:
                 if request.overdue(now) and request.fail(self._timeout(request)):
                     self.ring.post(Stop(request))
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(self.timing.sweep_every_s)
 
     def _timeout(self, request: Request) -> ExoError:
-        from exo_lab.core.errors import GenerationTimeout
-
         silent = [
             peer.card.device.name
             for peer in self.members.peers.values()
@@ -411,14 +320,6 @@ class Node:
             f"no token for {request.timeout_s:g} s{who}. Look at `%exo status`, or allow more with timeout_s."
         )
 
-    async def _tell(self, address: str, message: ControlMessage, timeout_s: float) -> ExoError | None:
-        """Send a message whose answer does not matter; the error if it could not be delivered."""
-        try:
-            await self.parts.control.request(address, message, timeout_s=timeout_s)
-        except ExoError as exc:
-            return exc
-        return None
-
 
 def _host() -> str:
     """Names this machine, so that nodes see that they share it: the boot id where there is one."""
@@ -427,7 +328,3 @@ def _host() -> str:
             return file.read().strip()
     except OSError:
         return f"{uuid.getnode():012x}"
-
-
-if TYPE_CHECKING:
-    from exo_lab.discovery.base import Discovery
