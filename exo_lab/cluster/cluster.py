@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exo_lab.launch.kernels import Kernels
+    from exo_lab.node.doctor import Finding
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
     from exo_lab.node.planner import PlanProgress
 
@@ -37,6 +38,7 @@ DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_STRATEGY = "ring-memory-weighted"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
+DOCTOR_TIMEOUT_S = 30.0
 LOAD_SILENCE_S = 600.0
 TOKEN_TIMEOUT_S = 120.0
 CONTEXT_TOKENS = 2048
@@ -130,6 +132,12 @@ class Cluster:
             refused=self.node.parts.refused(),
             problems=tuple(self.node.problems.values()),
         )
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """Why nodes find each other or do not, step by step. Takes a few seconds at most and changes nothing."""
+        from exo_lab.node.doctor import doctor
+
+        return self._thread.run(doctor(self.node, self.options.bind), DOCTOR_TIMEOUT_S)
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Call `listener("nodes" | "plans" | "requests")` on every change, in the control thread; it must not block.

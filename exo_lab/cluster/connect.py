@@ -47,7 +47,8 @@ def connect(
         bind: the address to listen on; overrides `lan`.
         port: control port (the data port is the next one); any free ones if 0.
         peers: a peers file (TOML), or control endpoints `tcp://host:port`.
-        discovery: ways of finding others; the loopback registry if None.
+        discovery: ways of finding others: "loopback", "udp", "mdns", "tailscale". If None: on this machine, and on the
+            LAN too if the node listens there.
         token: the cluster's secret; `EXO_LAB_TOKEN`, or this user's own, if None.
         memory: emulate a device with so many bytes.
         slow: emulate a device that is slower by this factor.
@@ -59,15 +60,17 @@ def connect(
         TransportError: the address cannot be listened on.
     """
     global _current
+    from exo_lab.node.build import default_discoveries
     from exo_lab.transport.keys import check_token, load_or_create_token
 
+    listen = bind or ("0.0.0.0" if lan else "127.0.0.1")
     options = NodeOptions(
         name=name or "",
-        bind=bind or ("0.0.0.0" if lan else "127.0.0.1"),
+        bind=listen,
         port=port,
         peers_file=str(peers) if isinstance(peers, str | Path) else "",
         peers=tuple(peers) if peers is not None and not isinstance(peers, str | Path) else (),
-        discovery=tuple(discovery) if discovery is not None else ("loopback",),
+        discovery=tuple(discovery) if discovery is not None else default_discoveries(listen),
         memory_bytes=memory,
         slowdown=slow,
         threads=threads,

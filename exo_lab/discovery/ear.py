@@ -53,11 +53,6 @@ class Ear:
         return h.sightings(self._hearing)
 
     @property
-    def nodes(self) -> int:
-        """How many nodes are known."""
-        return sum(1 for run in self._hearing.runs.values() if run.entries)
-
-    @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with what was heard."""
         return (*h.duplicates(self._hearing), *self.strangers.problems())

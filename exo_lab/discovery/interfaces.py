@@ -6,6 +6,7 @@ who is behind an interface.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -20,13 +21,14 @@ import msgspec
 from exo_lab.core.topology import LinkKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 TAILNET_V4 = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598, which Tailscale takes its addresses from
 TAILNET_V6 = ipaddress.ip_network("fd7a:115c:a1e0::/48")
 LIMITED_BROADCAST = "255.255.255.255"
 WILDCARDS = ("0.0.0.0", "::", "*", "")
 ASK_TIMEOUT_S = 2.0
+_IS_MACOS = sys.platform == "darwin"
 
 # What a name begins with, tried in this order, lower case. Names of macOS say little: see `parse_hardware_ports`.
 _NAMES: tuple[tuple[str, LinkKind], ...] = (
@@ -143,7 +145,7 @@ def _interface(name: str, raw: RawAddress, state: RawState, hint: LinkKind | Non
     point_to_point = raw.ptp is not None or "pointopoint" in flags or "pointtopoint" in flags
     broadcast = ""
     if address.version == 4 and not point_to_point and kind != "loopback":
-        broadcast = raw.broadcast or _broadcast(network, known=raw.netmask is not None)
+        broadcast = _broadcast(network, raw)
     return Interface(
         name=name,
         address=raw.address,
@@ -164,8 +166,11 @@ def _prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address, netmask: str
     return mask.bit_count()
 
 
-def _broadcast(network: ipaddress.IPv4Network | ipaddress.IPv6Network, *, known: bool) -> str:
-    if not known:
+def _broadcast(network: ipaddress.IPv4Network | ipaddress.IPv6Network, raw: RawAddress) -> str:
+    # Linux names the address itself where nobody set a broadcast address (`ip addr add` without `brd`).
+    if raw.broadcast and raw.broadcast not in (raw.address, "0.0.0.0"):
+        return raw.broadcast
+    if raw.netmask is None:
         return LIMITED_BROADCAST
     return str(network.broadcast_address) if network.prefixlen < 31 else ""
 
@@ -235,6 +240,11 @@ def interfaces() -> tuple[Interface, ...]:
         for name, state in psutil.net_if_stats().items()
     }
     return usable(addresses, states, hints(addresses))
+
+
+async def first_look(look: Callable[[], Sequence[Interface]] = interfaces) -> tuple[Interface, ...]:
+    """The interfaces, the first time, without holding up the loop: macOS is asked what its ports are, for a moment."""
+    return tuple(await asyncio.to_thread(look) if _IS_MACOS else look())
 
 
 def path_to(host: str, ours: Sequence[Interface]) -> Interface | None:

@@ -28,7 +28,7 @@ from exo_lab.discovery.announcement import (
     seal,
 )  # fmt: skip
 from exo_lab.discovery.base import Found
-from exo_lab.discovery.interfaces import Interface, interfaces, kind_of, path_to, reachable, why_unreachable
+from exo_lab.discovery.interfaces import Interface, first_look, interfaces, kind_of, path_to, reachable, why_unreachable
 from exo_lab.discovery.services import Service, ZeroconfServices
 from exo_lab.discovery.strangers import Strangers
 from exo_lab.discovery.waiting import first
@@ -49,7 +49,7 @@ MAX_PIECES = 8
 class MdnsStats(msgspec.Struct, frozen=True, kw_only=True):
     """What is there now. For `doctor`. `refused` counts services by reason since the start."""
 
-    nodes: int = 0
+    sightings: tuple[Found, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     registered: bool = False
     echoed: bool = False
@@ -108,7 +108,7 @@ class MdnsDiscovery:
     def stats(self) -> MdnsStats:
         """The counters now."""
         return MdnsStats(
-            nodes=len({said.device_id for said in self._seen.values()}),
+            sightings=sightings(self._seen.values(), self._all),
             interfaces=self._lans,
             registered=self._registered,
             echoed=self._echoed,
@@ -141,8 +141,7 @@ class MdnsDiscovery:
             await self.close()
 
     async def _work(self, card: NodeCard) -> None:
-        # In a thread the first time only: macOS is asked what its ports are, which takes a moment.
-        await asyncio.to_thread(self._look)
+        await first_look(self._look)
         while True:
             await self._rescan(card)
             self._strangers.forget(self._now())

@@ -22,8 +22,9 @@ from exo_lab.discovery.announcement import (
     printable,
     seal,
 )
+from exo_lab.discovery.base import Found
 from exo_lab.discovery.ear import Ear
-from exo_lab.discovery.interfaces import Interface, interfaces, reachable, why_unreachable
+from exo_lab.discovery.interfaces import Interface, first_look, interfaces, reachable, why_unreachable
 from exo_lab.discovery.lan import SocketLan
 from exo_lab.discovery.waiting import first
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from exo_lab.core.messages import NodeCard
     from exo_lab.discovery.announcement import Signer
-    from exo_lab.discovery.base import Found
     from exo_lab.discovery.lan import Lan, LanPort
 
 ANNOUNCE_EVERY_S = 2.0
@@ -50,7 +50,7 @@ class UdpStats(msgspec.Struct, frozen=True, kw_only=True):
 
     announced: int = 0
     heard: int = 0
-    nodes: int = 0
+    sightings: tuple[Found, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     echoes: dict[str, int] = {}
     refused: dict[str, int] = {}
@@ -114,7 +114,7 @@ class UdpDiscovery:
         return UdpStats(
             announced=self._announced,
             heard=ear.heard,
-            nodes=ear.nodes,
+            sightings=ear.sightings,
             interfaces=self._lans,
             echoes=dict(ear.echoes),
             refused=ear.strangers.refused,
@@ -149,8 +149,7 @@ class UdpDiscovery:
     # -- the work ----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        # In a thread the first time only: macOS is asked what its ports are, which takes a moment.
-        await asyncio.to_thread(self._look)
+        await first_look(self._look)
         while True:
             await self._rescan()
             if self._now() >= self._due:

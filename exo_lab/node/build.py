@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
+    from exo_lab.transport.keys import Identity
 
 ENGINES = ("torch", "numpy")
-DISCOVERIES = ("loopback", "manual", "given")
+DISCOVERIES = ("loopback", "udp", "mdns", "tailscale", "manual", "given")
 
 
 def make_engine(name: str, dtype: str, threads: int = 0) -> Engine:
@@ -40,8 +41,19 @@ def make_engine(name: str, dtype: str, threads: int = 0) -> Engine:
             raise ConfigError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
 
 
-def make_discovery(name: str, options: NodeOptions) -> Discovery:
+def default_discoveries(bind: str) -> tuple[str, ...]:
+    """How others are looked for when nobody said: on this machine, and on the LAN if the node listens there."""
+    return ("loopback",) if bind.startswith("127.") or bind in ("localhost", "::1") else ("loopback", "udp", "mdns")
+
+
+def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str) -> Discovery:
     """A way of finding other nodes, by name.
+
+    Args:
+        name: one of `DISCOVERIES`.
+        options: what the user chose.
+        identity: this node's, which signs what is announced.
+        tag: the cluster's public name.
 
     Raises:
         ConfigError: no such discovery, or it lacks what it needs.
@@ -51,6 +63,18 @@ def make_discovery(name: str, options: NodeOptions) -> Discovery:
             from exo_lab.discovery.loopback import LoopbackRegistry
 
             return LoopbackRegistry()
+        case "udp":
+            from exo_lab.discovery.udp import UdpDiscovery
+
+            return UdpDiscovery(identity, cluster_tag=tag, bind=options.bind)
+        case "mdns":
+            from exo_lab.discovery.mdns import MdnsDiscovery
+
+            return MdnsDiscovery(identity, cluster_tag=tag, bind=options.bind)
+        case "tailscale":
+            from exo_lab.discovery.tailscale import TailscaleDiscovery
+
+            return TailscaleDiscovery(identity, cluster_tag=tag, bind=options.bind, port=control_port(options))
         case "manual":
             from exo_lab.discovery.manual import ManualPeers
 
@@ -65,14 +89,21 @@ def make_discovery(name: str, options: NodeOptions) -> Discovery:
             raise ConfigError(f"no discovery {name!r}; there are {', '.join(DISCOVERIES)}")
 
 
-def discoveries(options: NodeOptions) -> list[Discovery]:
+def control_port(options: NodeOptions) -> int:
+    """The port to listen on; 0 is any. Tailscale says where machines are and not ports, so there it is a fixed one."""
+    from exo_lab.discovery.tailscale import CONTROL_PORT
+
+    return options.port or (CONTROL_PORT if "tailscale" in options.discovery else 0)
+
+
+def discoveries(options: NodeOptions, identity: Identity, tag: str) -> list[Discovery]:
     """Every discovery that the options ask for, those that a file or given addresses imply included."""
     names = list(dict.fromkeys(options.discovery))
     if options.peers_file and "manual" not in names:
         names.append("manual")
     if options.peers and "given" not in names:
         names.append("given")
-    return [make_discovery(name, options) for name in names]
+    return [make_discovery(name, options, identity, tag) for name in names]
 
 
 def default_name() -> str:
@@ -89,13 +120,13 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     """
     from exo_lab.models.open import open_model
     from exo_lab.telemetry.detect import detect
-    from exo_lab.transport.keys import Identity
+    from exo_lab.transport.keys import Identity, cluster_tag
     from exo_lab.transport.secure import SecureContext
 
     if options.memory_bytes < 0 or options.slowdown < 1:
         raise ConfigError(f"memory must not be negative and slow must be 1 or more, got {options.slowdown:g}")
-    looking = discoveries(options)
     identity = Identity.create()
+    looking = discoveries(options, identity, cluster_tag(token))
     device = detect(
         options.name or default_name(),
         device_id=identity.device_id,
@@ -104,9 +135,10 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     )
     context = SecureContext(token)
     try:
-        control = context.control(options.bind, options.port, name=device.name)
+        port = control_port(options)
+        control = context.control(options.bind, port, name=device.name)
         # Two neighbouring ports, so that one firewall rule lets both through.
-        data = context.data(options.bind, options.port + 1 if options.port else 0)
+        data = context.data(options.bind, port + 1 if port else 0)
     except BaseException:
         context.close()
         raise

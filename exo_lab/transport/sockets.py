@@ -7,6 +7,7 @@ import re
 import socket as plain
 from typing import Any
 
+import psutil
 import zmq
 
 from exo_lab.core.errors import PeerUnreachable, TransportError
@@ -77,6 +78,20 @@ def connect(socket: zmq.Socket[Any], address: str) -> None:
         raise PeerUnreachable(f"cannot connect to {address}: {exc}") from exc
 
 
+def _of_some_interface(family: int, fallback: str) -> str:
+    """An address of an interface that is up and not loopback; `fallback` if there is none."""
+    states = psutil.net_if_stats()
+    found = [
+        ipaddress.ip_address(one.address)
+        for name, ones in psutil.net_if_addrs().items()
+        for one in ones
+        if one.family == family and "%" not in one.address and name in states and states[name].isup
+    ]
+    outward = [one for one in found if not (one.is_loopback or one.is_unspecified)]
+    # Link-local ones last: they are only reached from the same cable.
+    return str(min(outward, key=lambda one: (one.is_link_local, str(one)), default=fallback))
+
+
 def _advertised(host: str) -> str:
     """How others write the address of a listener on `host`: a wildcard becomes the outward address."""
     try:
@@ -94,5 +109,5 @@ def _advertised(host: str) -> str:
             probe.connect((target, 9))
             outward = str(probe.getsockname()[0])
     except OSError:
-        outward = fallback
+        outward = _of_some_interface(family, fallback)  # a LAN without a way out has no default route
     return f"[{outward}]" if ":" in outward else outward

@@ -156,6 +156,12 @@ def test_ipv6_is_listed_and_never_broadcast_to():
     assert not six.reaches("10.1.5.9")
 
 
+def test_a_broadcast_address_that_nobody_set_is_computed():
+    for unset in (None, "10.0.0.5", "0.0.0.0"):
+        (one,) = usable({"eth0": [RawAddress(V4, "10.0.0.5", "255.255.255.0", unset)]}, {})
+        assert one.broadcast == "10.0.0.255"
+
+
 def test_an_interface_that_is_down_is_left_out():
     assert "eth9" not in {one.name for one in usable(*LINUX)}
 

@@ -1,0 +1,167 @@
+"""What `doctor` looks at, gathered from a node (or from a machine that is none yet): interfaces, sockets, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import TransportError
+from exo_lab.core.messages import Ping
+from exo_lab.core.status import Liveness
+from exo_lab.discovery.base import Found
+from exo_lab.discovery.echo import Echoes, echoes
+from exo_lab.discovery.interfaces import Interface, first_look, interfaces
+from exo_lab.discovery.lan import SocketLan
+from exo_lab.discovery.mdns import MdnsDiscovery
+from exo_lab.discovery.tailnet import NoTailscale, Tailscale, TailStatus
+from exo_lab.discovery.tailscale import CONTROL_PORT, Asks, TailscaleDiscovery
+from exo_lab.discovery.udp import UdpDiscovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exo_lab.discovery.base import Discovery
+    from exo_lab.discovery.lan import Lan
+    from exo_lab.node.node import Node
+
+ANSWER_TIMEOUT_S = 3.0
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """One discovery. `announces` says whether it tells others of this node, `active` whether it does so now."""
+
+    name: str
+    announces: bool = False
+    active: bool = False
+    sightings: tuple[Found, ...] = ()
+    problems: tuple[str, ...] = ()
+    other_clusters: dict[str, str] = {}
+    other_versions: dict[str, str] = {}
+
+
+class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer that this node knows. `started_at` is what its own wall clock said, seconds since the epoch."""
+
+    id: str
+    name: str
+    liveness: Liveness
+    found_by: str = ""
+    same_host: bool = False
+    started_at: float = 0.0
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at one moment. `control` is empty if there is no node; `listening` is None if it was not tried."""
+
+    interfaces: tuple[Interface, ...] = ()
+    bind: str = "127.0.0.1"
+    control: str = ""
+    listening: bool | None = None
+    echoes: Echoes = Echoes()
+    ways: tuple[Way, ...] = ()
+    peers: tuple[KnownPeer, ...] = ()
+    problems: tuple[str, ...] = ()
+    refused: dict[str, int] = {}
+    tailscale: TailStatus | NoTailscale | None = None
+    tailscale_wanted: bool = False
+    tailscale_port: int = CONTROL_PORT
+    wall_clock_s: float = 0.0
+
+
+async def gather(
+    node: Node | None,
+    bind: str,
+    *,
+    look: Callable[[], Sequence[Interface]] = interfaces,
+    lan: Lan | None = None,
+    ask: Asks | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> Facts:
+    """Look at everything; takes a few seconds at most, and changes nothing. On the node's own loop.
+
+    Args:
+        node: this process's; None before it is one.
+        bind: the address that it listens on, or shall.
+        look: the interfaces of this machine.
+        lan: how datagrams travel.
+        ask: says who is in the tailnet; asked whether or not Tailscale is used.
+        wall_clock: seconds since the epoch.
+    """
+    ours = await first_look(look)
+    control = node.card.control if node is not None else ""
+    discoveries = tuple(node.parts.discoveries) if node is not None else ()
+    tailscale = next((one for one in discoveries if isinstance(one, TailscaleDiscovery)), None)
+    heard, listening, tailnet = await asyncio.gather(
+        echoes(ours, lan or SocketLan()), _listening(node), (ask or Tailscale()).status()
+    )
+    return Facts(
+        interfaces=ours,
+        bind=bind,
+        control=control,
+        listening=listening,
+        echoes=heard,
+        ways=tuple(_way(one) for one in discoveries),
+        peers=_peers(node) if node is not None else (),
+        problems=tuple(node.problems.values()) if node is not None else (),
+        refused=node.parts.refused() if node is not None else {},
+        tailscale=tailnet,
+        tailscale_wanted=tailscale is not None,
+        tailscale_port=tailscale.port if tailscale is not None else CONTROL_PORT,
+        wall_clock_s=wall_clock(),
+    )
+
+
+def _way(one: Discovery) -> Way:
+    match one:
+        case UdpDiscovery():
+            udp = one.stats()
+            return Way(
+                name=one.name,
+                announces=True,
+                active=udp.announced > 0 and bool(udp.interfaces),
+                sightings=udp.sightings,
+                problems=one.problems,
+                other_clusters=udp.other_clusters,
+                other_versions=udp.other_versions,
+            )
+        case MdnsDiscovery():
+            mdns = one.stats()
+            return Way(
+                name=one.name,
+                announces=True,
+                active=mdns.registered,
+                sightings=mdns.sightings,
+                problems=one.problems,
+                other_clusters=mdns.other_clusters,
+                other_versions=mdns.other_versions,
+            )
+        case _:
+            return Way(name=one.name, problems=one.problems)
+
+
+def _peers(node: Node) -> tuple[KnownPeer, ...]:
+    return tuple(
+        KnownPeer(
+            id=key,
+            name=peer.card.device.name,
+            liveness=peer.liveness,
+            found_by=peer.found_by,
+            same_host=peer.card.host == node.card.host,
+            started_at=peer.card.version / 1000,
+        )
+        for key, peer in sorted(node.members.peers.items())
+    )
+
+
+async def _listening(node: Node | None) -> bool | None:
+    """Does this node answer itself at the address that it announces, with the whole handshake?"""
+    if node is None:
+        return None
+    try:
+        await node.parts.control.request(node.card.control, Ping(sequence=0), timeout_s=ANSWER_TIMEOUT_S)
+    except TransportError:
+        return False
+    return True
