@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from exo_lab.core.errors import NodeError
+from exo_lab.core.tensor import Tensor
 
 if TYPE_CHECKING:
     from exo_lab.core.shard import Shard
-    from exo_lab.core.tensor import Tensor
     from exo_lab.core.weights import WeightSource
 
 Want = Literal["last", "all", "none"]
@@ -30,7 +30,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is and holds. `kv_bytes_per_token` is for all layers of its shard."""
 
     name: str
-    dtype: str  # what it computes in: "float32", "bfloat16", "int4"
+    dtype: str  # "float32", "bfloat16", or "quantised": weights kept as in the file, bfloat16 products
     device: str  # "cpu", "cuda:0"
     weight_bytes: int
     kv_bytes_per_token: int
@@ -100,3 +100,17 @@ def check_position(session: str, position: int, length: int) -> None:
             f"request {session}: a step for position {position} came, but only {length} positions are cached; "
             "a step was lost. Start the request again."
         )
+
+
+def layers_of(session: str, kv: KvExport, shard: Shard, inner: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """The layers of an export that a shard needs, each (tokens, *inner); NodeError if they are not all there."""
+    first = shard.start - kv.start
+    layers = kv.layers[max(first, 0) : first + len(shard)] if first + len(shard) > 0 else ()
+    shapes = {layer.shape for layer in layers}
+    if first < 0 or len(layers) != len(shard) or len(shapes) != 1 or next(iter(shapes))[1:] != inner:
+        raise NodeError(
+            f"request {session}: layers [{shard.start}, {shard.end}) with {inner} a token are needed, the KV cache "
+            f"that came holds layers [{kv.start}, {kv.start + len(kv.layers)}) of shapes {sorted(shapes)}. "
+            "Replay the request."
+        )
+    return layers

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from exo_lab.core.model import ModelConfig
 
 BLOCK_TOKENS = 256
 
 
 class KvCache:
-    """`data`: (layers, capacity, 2 * kv_heads * head_dim), keys then values; `length` positions are filled."""
+    """`data`: (layers, 2, kv heads, capacity, head_dim), keys and values; `length` positions are filled."""
 
-    def __init__(self, layers: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.data = torch.empty(layers, 0, width, dtype=dtype, device=device)
+    def __init__(self, layers: int, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
+        self.data = torch.empty(layers, 2, config.n_kv_heads, 0, config.head_dim, dtype=dtype, device=device)
         self.length = 0
 
     @property
@@ -21,10 +26,10 @@ class KvCache:
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` positions, rounded up to whole blocks. What is cached stays."""
-        layers, capacity, width = self.data.shape
-        if tokens <= capacity:
+        if tokens <= self.data.shape[3]:
             return
-        blocks = -(-tokens // BLOCK_TOKENS)
-        grown = torch.empty(layers, blocks * BLOCK_TOKENS, width, dtype=self.data.dtype, device=self.data.device)
-        grown[:, : self.length] = self.data[:, : self.length]
+        shape = list(self.data.shape)
+        shape[3] = -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+        grown = torch.empty(shape, dtype=self.data.dtype, device=self.data.device)
+        grown[:, :, :, : self.length] = self.data[:, :, :, : self.length]
         self.data = grown

@@ -1,11 +1,13 @@
 """Matrix products of a torch stage: one small interface over dense and quantised weights.
 
-`product(x)` takes (n, columns) in any float dtype and returns (n, rows), float32 or bfloat16. `rows(ids)` looks up
-rows, which is what an embedding is. How weights lie in memory is nobody else's business.
+`product(x)` takes (n, columns) in the activations' dtype (float32 for float32 weights, else bfloat16) and returns
+(n, rows) in float32 or bfloat16. `rows(ids)` looks up rows, which is what an embedding is. How weights lie in memory
+is nobody else's business.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -15,9 +17,10 @@ from exo_lab.engines import quant
 
 if TYPE_CHECKING:
     from exo_lab.core.weights import Weight
+    from exo_lab.engines.int4 import Int4Matrix
 
 FEW_ROWS = 16  # up to so many positions the four-bit operator beats unpacking (measured, docs/performance.md)
-SCRATCH_FLOATS = 320 * 1024  # unpacked at a time, 1.25 MiB: stays in a core's second-level cache
+SCRATCH_FLOATS = 1 << 19  # weights unpacked at a time: 2 MiB in float32, so that they stay in a processor's caches
 
 
 class Linear(Protocol):
@@ -42,7 +45,7 @@ class Dense:
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """See `Linear.product`."""
-        return functional.linear(x.to(self.weight.dtype), self.weight)
+        return functional.linear(x, self.weight)
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Linear.rows`."""
@@ -52,45 +55,49 @@ class Dense:
 class Quantised:
     """One four-bit matrix, or the two of eight-bit weights (their products are added)."""
 
-    def __init__(self, matrices: tuple[quant.Int4Matrix, ...]) -> None:
+    def __init__(self, matrices: tuple[Int4Matrix, ...]) -> None:
         self.matrices = matrices
         self.nbytes = sum(matrix.nbytes for matrix in matrices)
+        self._single = matrices[0] if len(matrices) == 1 else None
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Linear.product`. bfloat16 products for few rows, float32 products of unpacked blocks for many."""
+        """See `Linear.product`. Products of unpacked blocks when there are many positions."""
         if x.shape[0] > FEW_ROWS:
-            return self._unpacked(x.float())
-        x = x.to(torch.bfloat16)
-        first, *rest = self.matrices
-        out = first.times(x)
-        for matrix in rest:
-            out = out.float() + matrix.times(x)
-        return out
+            return self._unpacked(x)
+        if self._single is not None:
+            return self._single.times(x)
+        high, low = self.matrices
+        # Each product was rounded to bfloat16; the sum is not rounded again.
+        return high.times(x).float().add_(low.times(x))
 
     def _unpacked(self, x: torch.Tensor) -> torch.Tensor:
-        matrix = self.matrices[0]
-        blocks = matrix.rows // quant.PACK_ROWS
-        step = max(1, min(blocks, SCRATCH_FLOATS // (matrix.columns * quant.PACK_ROWS)))
-        scratch = torch.empty(step * matrix.columns * quant.PACK_ROWS)
-        out = torch.empty(blocks, x.shape[0], quant.PACK_ROWS)  # (blocks, n, 64)
+        first, *others = self.matrices
+        columns, block = first.columns, first.layout.rows
+        blocks = first.rows // block
+        step = max(1, min(blocks, SCRATCH_FLOATS // (columns * block)))
+        scratch = [torch.empty(step * columns * block) for _ in self.matrices]
+        dtype = torch.bfloat16 if fast_bfloat16() else torch.float32
+        x = x.to(dtype)
+        # Transposed weights of one step: (columns, rows).
+        weights = torch.empty(columns, step * block, dtype=dtype)
+        out = torch.empty(x.shape[0], first.rows, dtype=dtype)
         for start in range(0, blocks, step):
             end = min(start + step, blocks)
-            torch.matmul(x, matrix.unpack(start, end, scratch), out=out[start:end])
-            for other in self.matrices[1:]:
-                out[start:end] += torch.matmul(x, other.unpack(start, end, scratch))
-        return out.transpose(0, 1).reshape(x.shape[0], -1)
+            unpacked = first.unpack(start, end, scratch[0])
+            for other, room in zip(others, scratch[1:], strict=True):
+                unpacked += other.unpack(start, end, room)
+            part = weights[:, : (end - start) * block]
+            part.unflatten(1, (-1, block)).copy_(unpacked.transpose(0, 1))
+            out[:, start * block : end * block] = torch.mm(x, part)
+        return out
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Linear.rows`."""
-        total: torch.Tensor | None = None
-        for matrix in self.matrices:
-            fields = matrix.scales[:, ids].float().permute(1, 0, 2)[..., None]  # (n, groups, 2, 1)
-            q = matrix.quanta(ids).float().view(len(ids), -1, quant.GROUP) - 8  # (n, groups, 32)
-            part = q * fields[:, :, 0] + fields[:, :, 1]
-            total = part if total is None else total + part
-        if total is None:
-            raise AssertionError("a quantised matrix has at least one part")
-        return total.flatten(1)
+        first, *others = self.matrices
+        total = first.lookup(ids)
+        for other in others:
+            total += other.lookup(ids)
+        return total
 
 
 class Stacked:
@@ -108,6 +115,12 @@ class Stacked:
         raise NotImplementedError("rows of stacked matrices are never looked up")
 
 
+@functools.cache
+def fast_bfloat16() -> bool:
+    """Are bfloat16 products faster than float32 ones here? Not without the instructions: they are emulated then."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def linear(weights: list[Weight], dtype: torch.dtype, device: torch.device, *, keep_quantised: bool) -> Linear:
     """Tensors stacked by rows (query, key and value, say) as one matrix product.
 
@@ -117,12 +130,11 @@ def linear(weights: list[Weight], dtype: torch.dtype, device: torch.device, *, k
         device: where they go; quantised ones stay on the CPU, the only place where the operator exists.
         keep_quantised: keep four- and eight-bit kinds as they are.
     """
-    if keep_quantised and all(quant.can_hold(weight) for weight in weights):
-        if len({weight.kind == "Q8_0" for weight in weights}) == 1:
-            return Quantised(quant.int4_matrices(weights))
-        return Stacked([Quantised(quant.int4_matrices([weight])) for weight in weights])
-    if keep_quantised and any(quant.can_hold(weight) for weight in weights):
+    parts = {quant.parts(weight) for weight in weights} if keep_quantised else {0}
+    if len(parts) > 1:
         return Stacked([linear([weight], dtype, device, keep_quantised=True) for weight in weights])
+    if parts != {0}:
+        return Quantised(quant.int4_matrices(weights))
     rows = sum(weight.shape[0] for weight in weights)
     matrix = torch.empty(rows, weights[0].shape[-1], dtype=dtype, device=device)
     at = 0

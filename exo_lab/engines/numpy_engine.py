@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exo_lab.core.errors import NodeError
-from exo_lab.core.tensor import Tensor
 from exo_lab.engines import convert, rope, tensors
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position
+from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position, layers_of
 
 if TYPE_CHECKING:
-    from exo_lab.core.model import ModelConfig
     from exo_lab.core.shard import Shard
+    from exo_lab.core.tensor import Tensor
     from exo_lab.core.weights import WeightSource
+
 
 class NumpyEngine:
     """float32 NumPy on the CPU. Slow, clear, exact."""
@@ -54,15 +54,18 @@ class NumpyEngine:
     def forward(self, session: str, x: Tensor, position: int, want: Want = "last") -> Tensor | None:
         """See `Engine.forward`."""
         hidden = self._embed(x) if self.shard.is_first else convert.to_numpy(x)  # (n, hidden)
-        layers = self._cache.setdefault(session, self._empty())
+        layers = self._cache.get(session) or self._empty()
         check_position(session, position, len(layers[0][0]))
+        self._cache[session] = layers
         turns = rope.rotations(self.config, position, position + len(hidden))[:, None, :]  # (n, 1, head_dim / 2)
         for index in range(len(self.shard)):
             past_keys, past_values = (array[:position] for array in layers[index])
             name = f"blk.{self.shard.start + index}."
             queries, keys, values = self._project(hidden, name, turns)
             layers[index] = np.concatenate((past_keys, keys)), np.concatenate((past_values, values))
-            hidden = hidden + self._attend(queries, *layers[index], position) @ self._weights[name + "attn_output.weight"].T
+            hidden = (
+                hidden + self._attend(queries, *layers[index], position) @ self._weights[name + "attn_output.weight"].T
+            )
             hidden = hidden + self._feed_forward(hidden, name)
         if not self.shard.is_last:
             return convert.from_numpy(hidden)
@@ -126,7 +129,8 @@ class NumpyEngine:
 
     def import_kv(self, session: str, kv: KvExport) -> None:
         """See `Engine.import_kv`."""
-        arrays = [convert.to_numpy(kv.layers[i - kv.start]) for i in range(self.shard.start, self.shard.end)]
+        inner = (2, self.config.n_kv_heads, self.config.head_dim)
+        arrays = [convert.to_numpy(layer) for layer in layers_of(session, kv, self.shard, inner)]
         self._cache[session] = [(array[:, 0], array[:, 1]) for array in arrays]
 
     def drop(self, session: str) -> None:

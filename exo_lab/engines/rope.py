@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exo_lab.core.model import ModelConfig
+if TYPE_CHECKING:
+    from exo_lab.core.model import ModelConfig
 
 
 def inverse_frequencies(config: ModelConfig) -> np.ndarray:

@@ -6,13 +6,16 @@ keyed by (seed, position): a replay of a request draws the same numbers whatever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from exo_lab.core.errors import GenerationError
-from exo_lab.core.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.sampling import SamplingParams
 
 
 class Sampled(NamedTuple):

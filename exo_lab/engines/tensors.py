@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from exo_lab.core.model import ModelConfig
-from exo_lab.core.shard import Shard
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.core.shard import Shard
 
 LAYER = (
     "attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight",
     "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight",
 )  # fmt: skip
+MATRICES = tuple(name for name in LAYER if "norm" not in name)
 BIASES = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
 HEAD_NORMS = ("attn_q_norm.weight", "attn_k_norm.weight")
 EMBEDDING = "token_embd.weight"

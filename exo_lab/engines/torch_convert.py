@@ -1,7 +1,8 @@
-"""`Tensor` <-> torch, without a copy where alignment allows it."""
+"""`Tensor` <-> torch."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from exo_lab.core.tensor import Tensor
@@ -20,11 +21,10 @@ def to_torch(tensor: Tensor, device: torch.device) -> torch.Tensor:
 
     Always copied: a network buffer may be unaligned, and BLAS may round differently on unaligned memory.
     """
-    if not tensor.nbytes:
-        return torch.empty(tensor.shape, dtype=_TORCH[tensor.dtype], device=device)
-    # frombuffer wants a writable buffer only to warn about it; clone() makes the memory ours at once.
-    view = torch.frombuffer(bytearray(tensor.data) if tensor.data.readonly else tensor.data, dtype=_TORCH[tensor.dtype])
-    return view.view(tensor.shape).clone() if device.type == "cpu" else view.view(tensor.shape).to(device)
+    out = torch.empty(tensor.shape, dtype=_TORCH[tensor.dtype])
+    if tensor.nbytes:
+        out.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(tensor.data, dtype=np.uint8)
+    return out.to(device)
 
 
 def from_torch(value: torch.Tensor) -> Tensor:

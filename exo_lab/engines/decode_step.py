@@ -1,0 +1,133 @@
+"""One position through the layers of a stage on a CPU: what decoding does for every token.
+
+At this size an operator costs as much to call as to compute, so there are few of them, and they write into buffers
+that are made once. Nothing here depends on which layers run: every cut of a model computes the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.engines.kv_cache import KvCache
+    from exo_lab.engines.layer import Layer
+
+_silu_ = torch.ops.aten.silu_.default
+
+
+class DecodeStep:
+    """Buffers for one position. Not for two threads at once.
+
+    Args:
+        config: of the model.
+        activations: dtype that the layers' products take.
+        cached: dtype of the KV cache.
+    """
+
+    def __init__(self, config: ModelConfig, activations: torch.dtype, cached: torch.dtype) -> None:
+        self.config, self.cached = config, cached
+        heads, groups, head_dim = config.n_heads, config.n_kv_heads, config.head_dim
+        queries, rotated = heads * head_dim, heads + groups
+        self._zeros = torch.zeros(1, config.hidden_size)
+        self._scaled = torch.empty(1, config.hidden_size)
+        self._normed = torch.empty(1, config.hidden_size, dtype=activations)
+        self._qkv = torch.empty(1, queries + 2 * groups * head_dim)
+        self._heads = self._qkv.view(-1, head_dim)  # (heads + 2 groups, head_dim)
+        # Interleaved pairs are complex numbers: turning them is one product.
+        self._pairs = torch.view_as_complex(self._heads[:rotated].view(rotated, head_dim // 2, 2))
+        self._queries = self._heads[:heads].view(groups, heads // groups, head_dim)
+        self._new = self._heads[heads:].view(2, groups, head_dim)
+        # Queries are scaled while they are turned.
+        self._lengths = torch.ones(rotated, 1)
+        self._lengths[:heads] = 1 / math.sqrt(head_dim)
+        self._turn = torch.empty(rotated, head_dim // 2, dtype=torch.complex64)
+        self._attended = torch.empty(1, queries, dtype=activations)
+        self._attended_heads = self._attended.view(groups, heads // groups, head_dim)
+        self._gate_up = torch.empty(1, 2 * config.intermediate_size)
+        self._gate, self._up = self._gate_up.split(config.intermediate_size, -1)
+        self._gated = torch.empty(1, config.intermediate_size)
+        self._inner = torch.empty(1, config.intermediate_size, dtype=activations)
+        self._room = torch.empty(0)
+
+    def run(self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turn: torch.Tensor, position: int) -> None:
+        """Run one position.
+
+        Args:
+            layers: of the shard.
+            hidden: float32 (1, hidden), changed in place.
+            cache: with room for `position`; its layers are written there.
+            turn: complex64 (head_dim / 2,), the rotation of that position.
+            position: 0-based.
+        """
+        window = self.config.sliding_window
+        start = max(0, position + 1 - window) if window else 0
+        past = cache.data[:, :, :, start : position + 1]  # (layers, 2, groups, T, head_dim)
+        slots = cache.data[:, :, :, position].unbind(0)
+        torch.mul(turn, self._lengths, out=self._turn)
+        if self.cached == torch.float32:
+            self._run_float32(layers, hidden, slots, past)
+            return
+        # The products below are slow in bfloat16 on a CPU: each layer's past is widened into one shared buffer.
+        widened = self._widened(past.shape[1:])
+        keys, values = widened[0].transpose(1, 2), widened[1]
+        for layer, slot, stored in zip(layers, slots, past.unbind(0), strict=True):
+            self._project(layer, hidden, slot)
+            widened.copy_(stored)
+            self._attend(keys, values)
+            self._finish(layer, hidden)
+
+    def _run_float32(
+        self, layers: list[Layer], hidden: torch.Tensor, slots: tuple[torch.Tensor, ...], past: torch.Tensor
+    ) -> None:
+        keys, values = past[:, 0].transpose(2, 3).unbind(0), past[:, 1].unbind(0)
+        for layer, slot, key, value in zip(layers, slots, keys, values, strict=True):
+            self._project(layer, hidden, slot)
+            self._attend(key, value)
+            self._finish(layer, hidden)
+
+    def _widened(self, shape: torch.Size) -> torch.Tensor:
+        if shape.numel() > self._room.numel():
+            self._room = torch.empty(2 * shape.numel())
+        return self._room[: shape.numel()].view(shape)
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> None:
+        """RMSNorm (Zhang and Sennrich 2019) of `hidden` into `_normed`."""
+        flat = hidden[0]
+        mean_square = torch.dot(flat, flat).item() / flat.numel()
+        scale = 1 / math.sqrt(mean_square + self.config.rms_norm_eps)
+        torch.addcmul(self._zeros, hidden, weight, value=scale, out=self._scaled)
+        self._normed.copy_(self._scaled)
+
+    def _project(self, layer: Layer, hidden: torch.Tensor, slot: torch.Tensor) -> None:
+        """Queries into their buffer, keys and values into `slot` (2, groups, head_dim) of the cache."""
+        self._norm(hidden, layer.attn_norm)
+        self._qkv.copy_(layer.qkv.product(self._normed))
+        if layer.bias is not None:
+            self._qkv.add_(layer.bias)
+        if layer.q_norm is not None and layer.k_norm is not None:
+            heads, eps = self.config.n_heads, self.config.rms_norm_eps
+            for part, weight in (
+                (self._heads[:heads], layer.q_norm),
+                (self._heads[heads : heads + self.config.n_kv_heads], layer.k_norm),
+            ):
+                part.copy_(functional.rms_norm(part, weight.shape, weight, eps))
+        self._pairs.mul_(self._turn)
+        slot.copy_(self._new)
+
+    def _attend(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Keys (groups, head_dim, T), values (groups, T, head_dim): the queries of a group share both."""
+        weights = torch.softmax(torch.bmm(self._queries, keys), -1)  # (groups, heads / groups, T)
+        self._attended_heads.copy_(torch.bmm(weights, values))
+
+    def _finish(self, layer: Layer, hidden: torch.Tensor) -> None:
+        hidden.add_(layer.output.product(self._attended))
+        self._norm(hidden, layer.ffn_norm)
+        self._gate_up.copy_(layer.gate_up.product(self._normed))
+        torch.mul(_silu_(self._gate), self._up, out=self._gated)
+        self._inner.copy_(self._gated)
+        hidden.add_(layer.down.product(self._inner))
