@@ -67,8 +67,11 @@ def _load(cluster: Cluster, names: list[str], out: Console) -> LoadedModel:
         tasks: dict[str, TaskID] = {}
 
         def progress(node: str, done: int, total: int, what: str) -> None:
-            task = tasks.setdefault(node, bars.add_task(clean_name(node), total=None))
-            bars.update(task, completed=done, total=total or None, description=f"{clean_name(node)} {clean(what, 40)}")
+            if node not in tasks:
+                tasks[node] = bars.add_task(clean_name(node), total=None)
+            bars.update(
+                tasks[node], completed=done, total=total or None, description=f"{clean_name(node)} {clean(what, 40)}"
+            )
 
         return cluster.load(DEFAULT_MODEL, devices=names, progress=progress)
 

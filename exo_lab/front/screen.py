@@ -114,7 +114,7 @@ class TerminalScreen:
                 self._out.flush()
                 self._err.write("".join(f"{line}\n" for line in view.remarks()))
                 self._err.flush()
-            else:
+            elif not isinstance(view, ProgressView):  # progress that broke off: the error says so by itself
                 self._out.write(view.text() + "\n")
                 self._out.flush()
 

@@ -123,6 +123,15 @@ def test_a_question_fits_on_a_line(run, cluster):
     assert "max_tokens" in ran.text()
 
 
+def test_in_a_terminal_the_answer_is_written_on_and_nothing_is_drawn(run, cluster, shell):
+    shell.magics_manager.registry["ExoMagics"].display = "terminal"
+    ran = run("%%exo\nHi")
+    assert ran.stdout == "The capital of France is Paris.\n"
+    assert "tok/s" in ran.stderr
+    assert ran.outputs == []
+    assert "loaded" in run("%exo load").stdout
+
+
 def test_without_a_cluster_a_cell_says_how_to_get_one_and_starts_nothing(run, shell, backend):
     ran = run("%%exo\nHi")
     assert isinstance(ran.error, NotConnected)

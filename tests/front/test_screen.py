@@ -111,6 +111,13 @@ def test_progress_in_a_terminal_overwrites_one_line_and_cleans_up_after_itself()
     assert out.getvalue() == "loaded\n"
 
 
+def test_progress_that_broke_off_leaves_the_word_to_the_error():
+    out, err = io.StringIO(), io.StringIO()
+    screen = TerminalScreen(out, err)
+    screen.finish(Board(screen, "loading m").view("failed"))
+    assert out.getvalue() + err.getvalue() == ""
+
+
 def test_progress_that_goes_into_a_file_is_left_out():
     err = io.StringIO()
     Board(TerminalScreen(io.StringIO(), err), "loading m").report("n", 1, 2, "x")
