@@ -3,88 +3,128 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from exo_lab.core.errors import DoesNotFit, ExoError, ModelNotFound
+from exo_lab.core.errors import Cancelled, DoesNotFit, ModelNotFound
 from exo_lab.core.messages import Done, LoadShard, Progress
 from exo_lab.node.holds import Hold
+from exo_lab.node.model_names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Sequence
+    from pathlib import Path
 
+    from exo_lab.core.weights import WeightSource
+    from exo_lab.engines.base import Engine, LoadProgress
     from exo_lab.node.parts import EngineFactory, ModelOpener
 
 
 class Loader:
-    """Loads shards one at a time in a thread of its own, so that the control loop stays responsive."""
+    """Loads shards one at a time in a thread of its own, so that the control loop stays responsive.
 
-    def __init__(self, node: str, open_model: ModelOpener, make_engine: EngineFactory, memory_limit_bytes: int) -> None:
+    Args:
+        node: this node's id, for errors.
+        open_model: see `NodeParts`.
+        make_engine: see `NodeParts`.
+        memory_limit_bytes: the emulated memory; 0: no limit of ours.
+        folders: from where peers may name files, see `model_names`.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        open_model: ModelOpener,
+        make_engine: EngineFactory,
+        memory_limit_bytes: int,
+        folders: Sequence[Path] | None = None,
+    ) -> None:
         self._node, self._open_model, self._make_engine = node, open_model, make_engine
-        self._memory_limit_bytes = memory_limit_bytes
+        self._memory_limit_bytes, self._folders = memory_limit_bytes, folders
+        self._own: set[str] = set()
+        self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"exo-load-{node}")
 
-    async def load(self, order: LoadShard, loaded: list[Hold]) -> AsyncIterator[Progress | Done]:
+    def allow(self, name: str) -> None:
+        """This machine's own user wants that model: it is opened whatever its name."""
+        self._own.add(name)
+
+    async def load(self, order: LoadShard, loaded: list[Hold]) -> AsyncGenerator[Progress | Done]:
         """Yield progress, then `Done`; the hold is appended to `loaded` just before.
 
-        Cancellation leaves the thread to finish its read; what it made is closed then.
+        Cancellation ends the read at its next report of progress; what it made is closed then.
+
+        Raises:
+            ModelNotFound: there is none of that name, or with other weights, or the name is not a peer's to give.
+            DoesNotFit: the shard is too large for this node.
+            ExoError: what opening and reading raise.
         """
         loop = asyncio.get_running_loop()
         reports: asyncio.Queue[Progress] = asyncio.Queue()
+        unwanted = threading.Event()
 
         def report(done: int, total: int, what: str) -> None:
+            if unwanted.is_set() or self._closing.is_set():
+                raise Cancelled(f"loading {order.model.name} was cancelled")
             loop.call_soon_threadsafe(reports.put_nowait, Progress(done=done, total=total, what=what))
 
         started = time.perf_counter()
-        work = loop.run_in_executor(self._pool, self._read, order, report)
+        job = self._pool.submit(self._read, order, report)
+        work = asyncio.wrap_future(job)
         try:
-            while not work.done():
-                getter = asyncio.ensure_future(reports.get())
-                await asyncio.wait({work, getter}, return_when=asyncio.FIRST_COMPLETED)
-                if getter.done():
-                    # Progress is for eyes: of what piled up, the newest will do.
-                    latest = getter.result()
-                    while not reports.empty():
-                        latest = reports.get_nowait()
+            async with contextlib.aclosing(_latest_until(work, reports)) as progress:
+                async for latest in progress:
                     yield latest
-                else:
-                    getter.cancel()
             hold = await work
         except (asyncio.CancelledError, GeneratorExit):
-            work.add_done_callback(_close_unwanted)
+            unwanted.set()
+            job.add_done_callback(_close_unwanted)
             raise
         loaded.append(hold)
-        size = hold.engine.info.weight_bytes
-        yield Done(bytes=size, seconds=time.perf_counter() - started, detail=hold.engine.info.dtype)
+        info = hold.engine.info
+        yield Done(bytes=info.weight_bytes, seconds=time.perf_counter() - started, detail=info.dtype)
 
-    def _read(self, order: LoadShard, report: ProgressReport) -> Hold:
-        plan, shard = order.plan, order.plan.shards[order.stage]
+    def _read(self, order: LoadShard, report: LoadProgress) -> Hold:
         report(0, 0, "opening the model")
-        source = self._open_model(order.model.name)
+        name = order.model.name
+        source = self._open_model(name if name in self._own else check_name(name, self._folders, self._node))
         try:
             if source.config.digest != order.model.digest:
                 raise ModelNotFound(
-                    f"node {self._node} has another {order.model.name} (digest {source.config.digest[:12]}, the plan "
-                    f"is for {order.model.digest[:12]}). Put the same file on both machines."
+                    f"node {self._node} has another {name} (digest {source.config.digest[:12]}, the plan is for "
+                    f"{order.model.digest[:12]}). Put the same file on both machines."
                 )
-            self._check_memory(order, source.config.shard_bytes(shard.start, shard.end))
-            engine = self._make_engine(plan.engine, plan.dtype)
+            self._check(order, source)
+            engine = self._make_engine(order.plan.engine, order.plan.dtype)
             try:
-                engine.load(source, shard, report)
-            except ExoError:
+                self._fill(engine, source, order, report)
+            except BaseException:
                 engine.close()
                 raise
-            except (MemoryError, RuntimeError) as exc:
-                engine.close()
-                raise DoesNotFit(
-                    f"node {self._node} could not load layers {shard.start}-{shard.end - 1}: {exc}"
-                ) from exc
-            return Hold(plan, order.stage, engine, source.config)
+            return Hold(order.plan, order.stage, engine, source.config)
         finally:
             source.close()
 
-    def _check_memory(self, order: LoadShard, needed: int) -> None:
+    def _fill(self, engine: Engine, source: WeightSource, order: LoadShard, report: LoadProgress) -> None:
+        shard = order.plan.shards[order.stage]
+        try:
+            engine.load(source, shard, report)
+        except (MemoryError, RuntimeError) as exc:
+            raise DoesNotFit(
+                f"node {self._node} could not load layers {shard.start}-{shard.end - 1}: {exc}. Give it fewer layers."
+            ) from exc
+
+    def _check(self, order: LoadShard, source: WeightSource) -> None:
+        shard, config = order.plan.shards[order.stage], source.config
+        if order.plan.n_layers != config.n_layers:
+            raise ModelNotFound(
+                f"{order.model.name} has {config.n_layers} layers on node {self._node}, the plan is for "
+                f"{order.plan.n_layers}"
+            )
+        needed = config.shard_bytes(shard.start, shard.end)
         if self._memory_limit_bytes and needed > self._memory_limit_bytes:
             raise DoesNotFit(
                 f"node {self._node} has {self._memory_limit_bytes / 2**20:.1f} MiB, its layers of {order.model.name} "
@@ -92,14 +132,27 @@ class Loader:
             )
 
     def close(self) -> None:
-        """Stop taking work. A read in progress ends by itself."""
+        """Stop taking work. A read in progress ends at its next report."""
+        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _close_unwanted(work: asyncio.Future[Hold]) -> None:
-    if not work.cancelled() and work.exception() is None:
-        work.result().engine.close()
+async def _latest_until(work: asyncio.Future[Hold], reports: asyncio.Queue[Progress]) -> AsyncGenerator[Progress]:
+    """Progress until the work is done. It is for eyes: of what piled up, the newest will do."""
+    getter = asyncio.ensure_future(reports.get())
+    try:
+        while not work.done():
+            await asyncio.wait({work, getter}, return_when=asyncio.FIRST_COMPLETED)
+            if getter.done():
+                latest = getter.result()
+                while not reports.empty():
+                    latest = reports.get_nowait()
+                yield latest
+                getter = asyncio.ensure_future(reports.get())
+    finally:
+        getter.cancel()
 
 
-if TYPE_CHECKING:
-    from exo_lab.engines.base import LoadProgress as ProgressReport
+def _close_unwanted(job: Future[Hold]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result().engine.close()

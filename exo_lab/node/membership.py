@@ -1,7 +1,7 @@
 """Who is in the cluster, as a pure function: (members, event) -> members. No clock, no sockets.
 
 Time comes in with the events, in seconds of any one monotonic clock. A peer is `alive` while it answers,
-`suspect` once a ping went unanswered, `lost` when it has been silent for `LOST_AFTER_S`, when its process is known
+`suspect` once a ping went unanswered, `lost` when it has been silent for too long, when its process is known
 to be gone, or when it said goodbye.
 """
 
@@ -64,10 +64,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Silent(msgspec.Struct, frozen=True, kw_only=True):
-    """A ping was not answered in time."""
+    """A ping was not answered in time. `lost_after_s`: so much silence means that it is lost."""
 
     id: str
     now: float
+    lost_after_s: float = LOST_AFTER_S
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ def step(members: Members, event: Event) -> Members:
             if peer.liveness == "lost":
                 return members
             silent_s = now - peer.heard_at
-            state: Liveness = "lost" if silent_s >= LOST_AFTER_S else "suspect"
+            state: Liveness = "lost" if silent_s >= event.lost_after_s else "suspect"
             return _with(members, msgspec.structs.replace(peer, liveness=state))
         case Gone(id=peer_id) if peer_id in members.peers:
             return _with(members, msgspec.structs.replace(members.peers[peer_id], liveness="lost"))

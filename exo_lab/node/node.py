@@ -23,10 +23,11 @@ from exo_lab.core import messages as msg
 from exo_lab.core.errors import ExoError, FrameError, GenerationTimeout, NodeLost, TransportError
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
+from exo_lab.node.orders import RequesterLost, Stop
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
-from exo_lab.node.ring import RequesterLost, Ring, Stop
+from exo_lab.node.ring import Ring
 from exo_lab.node.session import Request
 from exo_lab.node.stage import Stages
 from exo_lab.node.tasks import Tasks
@@ -109,7 +110,7 @@ class Node:
     async def _end_ring(self) -> None:
         """End the data thread. Without an executor: at the interpreter's end there are none any more."""
         deadline = time.monotonic() + self.timing.close_timeout_s
-        while not self.ring.close(0.0) and time.monotonic() < deadline:
+        while not self.ring.close(0.0) and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread sets no event
             await asyncio.sleep(0.01)
 
     # -- what others see of it ---------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_lab.core.device import Device
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
@@ -60,3 +62,4 @@ class NodeParts(NamedTuple):
     open_model: ModelOpener
     refused: Callable[[], dict[str, int]]  # counts of what the transport turned away
     close: Callable[[], object]
+    model_folders: Sequence[Path] | None = None  # from where peers may name files; None: anywhere, see `model_names`

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -44,9 +45,8 @@ def select(devices: Sequence[Device], wanted: Sequence[str] | None) -> tuple[Dev
 
 def next_epoch(node: Node) -> int:
     """An epoch above every one that this node has heard of."""
-    known = [plan.epoch for plan in node.plans.values()]
-    known += [epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans]
-    return max(known, default=0) + 1
+    told = [epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans]
+    return max([node.book.highest_epoch, *told]) + 1
 
 
 async def load(
@@ -67,17 +67,19 @@ async def load(
     for device in plan.devices:
         if device not in names:
             raise BadPlan(f"node {device} of the plan is not in the cluster")
+    node.allow_model(model.name)
     try:
         async with asyncio.TaskGroup() as group:
             for stage in range(len(plan.devices)):
                 group.create_task(_load_stage(node, plan, stage, model, names, progress, timeout_s))
-    except* ExoError as group_error:
+        await _activate(node, plan, model)
+    except BaseException as failure:
+        # Cancelled, too: a cancelled task may still await, and what was loaded must not be left behind.
         await _free(node, plan)
-        raise _first(group_error) from group_error
-    except* asyncio.CancelledError:
-        await _free(node, plan)
+        if isinstance(failure, BaseExceptionGroup):
+            raise _first(cast("BaseExceptionGroup[BaseException]", failure)) from failure
         raise
-    await _activate(node, plan, model, names)
+    await _tell_others(node, plan, model)
     return plan
 
 
@@ -92,36 +94,44 @@ async def _load_stage(
 ) -> None:
     device = plan.devices[stage]
     order = LoadShard(plan=plan, stage=stage, model=model)
-    async for reply in node.parts.control.stream(node.control_address(device), order, timeout_s=timeout_s):
-        match reply:
-            case Progress(done=done, total=total, what=what) if progress:
-                progress(names[device], done, total, what)
-            case Done(bytes=size, detail=detail):
-                if progress:
-                    progress(names[device], size, size, f"ready ({detail})")
-                return
-            case _:
-                continue
+    stream = node.parts.control.stream(node.control_address(device), order, timeout_s=timeout_s)
+    async with contextlib.aclosing(stream) as replies:
+        async for reply in replies:
+            match reply:
+                case Progress(done=done, total=total, what=what) if progress:
+                    progress(names[device], done, total, what)
+                case Done(bytes=size, detail=detail):
+                    if progress:
+                        progress(names[device], size, size, f"ready ({detail})")
+                    return
+                case _:
+                    continue
     raise NodeLost(f"{names[device]} stopped answering while it was loading its layers")
 
 
-async def _activate(node: Node, plan: Plan, model: ModelRef, names: dict[str, str]) -> None:
+async def _activate(node: Node, plan: Plan, model: ModelRef) -> None:
+    """Stages first: a node must not start a generation on a plan that a stage has not switched to."""
     message = Activate(plan=plan, model=model)
-    # Stages first: a node must not start a generation on a plan that a stage has not switched to.
     for device in plan.devices:
         await node.parts.control.request(node.control_address(device), message, timeout_s=ACTIVATE_TIMEOUT_S)
+    if plan.stage_of(node.id) is None:
+        node.activate(plan, model)
+
+
+async def _tell_others(node: Node, plan: Plan, model: ModelRef) -> None:
+    """Nodes without a stage; who does not hear of it now learns of the plan from the next pong that it hears."""
     others = [peer for peer in node.members.alive() if plan.stage_of(peer.id) is None]
 
     async def tell(address: str, name: str) -> None:
         try:
+            message = Activate(plan=plan, model=model)
             await node.parts.control.request(address, message, timeout_s=ACTIVATE_TIMEOUT_S)
         except ExoError as exc:
-            # It learns of the plan from the next pong that it hears.
-            node.problems[f"activate {name}"] = f"{name} has not switched to the new plan yet: {exc}"
+            node.problems.note(f"activate {name}", f"{name} has not switched to the new plan yet: {exc}")
+        else:
+            node.problems.settle(f"activate {name}")
 
     await asyncio.gather(*(tell(peer.card.control, peer.card.device.name) for peer in others))
-    if plan.stage_of(node.id) is None:
-        node.activate(plan, model)
 
 
 async def unload(node: Node, model: str) -> None:
@@ -144,15 +154,15 @@ async def _tell_all(node: Node, message: Unload, addresses: Sequence[str]) -> No
         try:
             await node.parts.control.request(address, message, timeout_s=ACTIVATE_TIMEOUT_S)
         except ExoError as exc:
-            node.problems[f"unload at {address}"] = f"{address} was told to unload and did not answer: {exc}"
+            node.problems.note(f"unload at {address}", f"{address} was told to unload and did not answer: {exc}")
+        else:
+            node.problems.settle(f"unload at {address}")
 
     await asyncio.gather(*(tell(address) for address in addresses))
 
 
-def _first(group: BaseExceptionGroup[ExoError]) -> ExoError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if not isinstance(error, ExoError):
-        raise AssertionError("except* ExoError caught something else")
-    return error
+def _first(failure: BaseException) -> BaseException:
+    """The first error of a group of groups."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = cast("BaseExceptionGroup[BaseException]", failure).exceptions[0]
+    return failure

@@ -1,7 +1,8 @@
 """The data plane of one node: a thread that receives, computes and sends, and does nothing else.
 
-Everything that other threads want of it comes as a posted order, so no lock is held while a stage computes.
-Frames are taken off the network before each step, so that a Cancel overtakes the work that waits in front of it.
+Everything that other threads want of it comes as a posted order, so no lock is held while a stage computes. Frames
+are taken off the network before each step, so that a Cancel overtakes the work that waits in front of it; and nothing
+here waits for a peer, so that two nodes which are full of frames for each other cannot lock each other up.
 """
 
 from __future__ import annotations
@@ -9,66 +10,35 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from exo_lab.core.errors import ExoError, NodeLost, PeerUnreachable, from_wire
+from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Cancel, Failed, Step, Token
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
+from exo_lab.node.orders import Install, Order, RequesterLost, Retire, Shutdown, Start, Stop
+from exo_lab.node.outbox import Outbox, Unsent
 from exo_lab.node.stage import Stages, ToAddress, ToNode
+from exo_lab.node.steps import StepQueue
+from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.core.messages import DataMessage
+    from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
-    from exo_lab.node.holds import Hold, PlanKey
     from exo_lab.node.session import Request
     from exo_lab.transport.base import DataPort
 
 log = logging.getLogger(__name__)
 
-WAITING_STEPS = 1024  # frames taken off the network and not yet computed; beyond it ZeroMQ's own bounds push back
-SEND_TIMEOUT_S = 5.0
-CANCEL_TIMEOUT_S = 0.2
-IDLE_SESSION_S = 600.0
+T = TypeVar("T")
 
-
-class Install(NamedTuple):
-    """Take over a loaded shard."""
-
-    hold: Hold
-
-
-class Retire(NamedTuple):
-    """Free a shard; `now` ends its sessions too."""
-
-    key: PlanKey
-    now: bool = False
-
-
-class Start(NamedTuple):
-    """Begin a generation of ours."""
-
-    request: Request
-
-
-class Stop(NamedTuple):
-    """End a generation of ours on every node."""
-
-    request: Request
-
-
-class RequesterLost(NamedTuple):
-    """A node is gone: free what it asked for, close the way to it."""
-
-    node: str
-    address: str
-
-
-class Shutdown(NamedTuple):
-    """Leave the loop."""
+FRAMES_A_TURN = 256  # taken off the network at most before the next step is computed, however many there are
+IDLE_S = 1.0
+STALE_S = 0.1
+MAX_TOKEN_ID = 2**31
 
 
 class Ring:
@@ -79,26 +49,51 @@ class Ring:
         port: the data port; from `start()` on only the thread touches it, but for `post`.
         stages: this node's shards.
         address_of: data endpoint of a node id, None if unknown. Called in the data thread; must not block.
+        timing: deadlines.
     """
 
-    def __init__(self, node: str, port: DataPort, stages: Stages, address_of: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        node: str,
+        port: DataPort,
+        stages: Stages,
+        address_of: Callable[[str], str | None],
+        timing: Timing | None = None,
+    ) -> None:
         self.node, self.port, self.stages = node, port, stages
         self._address_of = address_of
+        self._timing = timing or Timing()
+        self._outbox = Outbox(port, self._timing.send_timeout_s)
+        self._steps = StepQueue()
+        self._lock = threading.Lock()  # of the next two
         self._requests: dict[str, Request] = {}
-        self._waiting: deque[tuple[Step, Tensor | None]] = deque()
+        self._ended = False
         self._running = True
+        self._idle_checked_at = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name=f"exo-data-{node}", daemon=True)
 
     def start(self) -> None:
         """Start the data thread."""
         self._thread.start()
 
-    def post(self, order: Install | Retire | Start | Stop | RequesterLost | Shutdown) -> None:
+    def post(self, order: Order) -> None:
         """Give the thread an order; returns at once. Any thread."""
         self.port.post(order)
 
+    def begin(self, request: Request) -> None:
+        """Start a generation of ours; it fails at once if the data thread has ended. Any thread."""
+        with self._lock:
+            ended = self._ended
+            if not ended:
+                self._requests[request.id] = request
+        if ended:
+            request.fail(NodeLost(f"node {self.node} was shut down; connect again"))
+        else:
+            self.post(Start(request))
+
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the thread and close the port. False if the thread is still computing after the deadline."""
+        self._running = False
         if self._thread.is_alive():
             self.post(Shutdown())
             self._thread.join(timeout_s)
@@ -106,74 +101,111 @@ class Ring:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """Generations of ours that are in progress."""
-        return tuple(self._requests.values())
+        """Generations of ours that are in progress. Any thread."""
+        with self._lock:
+            return tuple(self._requests.values())
 
     # -- the loop ----------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         try:
             while self._running:
-                self._drain(0.0 if self._waiting else 1.0)
-                if self._waiting and self._running:
-                    step, tensor = self._waiting.popleft()
-                    self._emit(self.stages.run(step, tensor))
+                self._turn()
+        except TransportError as exc:
+            log.warning("node %s: the data thread ends, its port is closed: %s", self.node, exc)
         finally:
-            for request in self._requests.values():
+            with self._lock:
+                self._ended = True
+                left = tuple(self._requests.values())
+                self._requests.clear()
+            for request in left:
                 request.fail(NodeLost(f"node {self.node} was shut down"))
-            for key in self.stages.keys():
-                self.stages.retire(key, now=True)
+            self.stages.shelf.clear()
             self.port.close()
 
-    def _drain(self, timeout_s: float) -> None:
+    def _turn(self) -> None:
+        """Take what has come, send what could not go before, compute one step."""
+        self._take(0.0 if self._may_compute() else self._patience_s())
+        for unsent in self._outbox.flush():
+            self._safely(self._undeliverable, unsent)
+        if self._running and self._may_compute():
+            step, tensor = self._steps.pop()
+            self._safely(self._emit, self.stages.run(step, tensor))
+        self.stages.shelf.refresh()
+        now = time.monotonic()
+        if now - self._idle_checked_at >= IDLE_S:
+            self._idle_checked_at = now
+            self.stages.shelf.end_idle(self._timing.idle_session_s)
+
+    def _may_compute(self) -> bool:
+        return len(self._steps) > 0 and not self._outbox.full
+
+    def _patience_s(self) -> float:
+        """How long the thread may wait for the next frame."""
+        return min(self._outbox.pause_s, STALE_S if self.stages.shelf.stale else IDLE_S)
+
+    def _take(self, timeout_s: float) -> None:
         """Take what has come; wait at most `timeout_s` for the first."""
-        while len(self._waiting) < WAITING_STEPS:
-            item = self.port.recv(timeout_s)
-            if item is None:
-                if timeout_s:
-                    self.stages.end_idle(IDLE_SESSION_S)
-                return
-            timeout_s = 0.0
-            if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], Step):
-                self._waiting.append(item)
-            else:
-                self._handle(item)
+        for _ in range(FRAMES_A_TURN):
             if not self._running:
                 return
+            if self._steps.full:
+                time.sleep(min(timeout_s, self._outbox.pause_s))  # nothing can be taken and nothing computed
+                return
+            item = self.port.recv(timeout_s)
+            if item is None:
+                return
+            timeout_s = 0.0
+            self._safely(self._handle, item)
+
+    def _safely(self, work: Callable[[T], object], subject: T) -> None:
+        """A mistake of ours with one frame must not end the thread, which everybody's generations need."""
+        try:
+            work(subject)
+        except TransportError:
+            raise  # the port is closed
+        except Exception:
+            self.stages.counters["broken"] += 1
+            log.exception("node %s: a frame or an order could not be handled", self.node)
 
     def _handle(self, item: object) -> None:
         match item:
-            case (Token() as token, _):
-                self._token(token)
-            case (Cancel(request=request), _):
-                self._forget(request)
-            case (Failed() as failed, _):
-                self._failed(failed.request, from_wire(failed.error, failed.message, failed.node))
             case Install(hold=hold):
-                self.stages.install(hold)
+                self.stages.shelf.install(hold)
             case Retire(key=key, now=now):
-                self.stages.retire(key, now=now)
+                self.stages.shelf.retire(key, now=now)
             case Start(request=request):
                 self._start(request)
             case Stop(request=request):
                 self._stop(request)
             case RequesterLost(node=node, address=address):
-                self.stages.end_of_requester(node)
-                if address:
-                    self.port.forget(address)
+                self.stages.shelf.end_of_requester(node)
+                self._outbox.forget(address)
             case Shutdown():
                 self._running = False
             case _:
-                log.error("node %s: an order that nobody knows: %r", self.node, type(item))
+                message, tensor = cast("tuple[DataMessage, Tensor | None]", item)
+                self._message(message, tensor)
+
+    def _message(self, message: DataMessage, tensor: Tensor | None) -> None:
+        match message:
+            case Step():
+                self._steps.add(message, tensor)
+            case Token():
+                self._token(message)
+            case Cancel(request=request):
+                self._forget(request)
+            case Failed(request=request, error=error, message=text, node=node):
+                self._failed(request, from_wire(error, text, node))
 
     # -- generations of ours -----------------------------------------------------------------------------
 
     def _start(self, request: Request) -> None:
-        if request.over.is_set():
-            return
-        self._requests[request.id] = request
+        """Send the whole prompt, so that its chunks follow each other closely along the ring."""
         plan, prompt = request.plan, request.prompt
         for position in range(0, len(prompt), PREFILL_CHUNK):
+            if request.over.is_set():
+                return
             chunk = prompt[position : position + PREFILL_CHUNK]
             step = Step(
                 request=request.id,
@@ -185,92 +217,94 @@ class Ring:
                 final=position + len(chunk) == len(prompt),
                 spec=request.spec if position == 0 else None,
             )
-            if not self._emit([ToNode(plan.devices[0], step, convert.tokens(chunk))]):
-                return
+            self._to_node(plan.devices[0], step, convert.tokens(chunk))
+
+    def _request(self, request: str) -> Request | None:
+        with self._lock:
+            return self._requests.get(request)
 
     def _token(self, token: Token) -> None:
-        request = self._requests.get(token.request)
-        if request is None or not request.put(token, time.perf_counter()):
+        request = self._request(token.request)
+        good = request is not None and 0 <= token.token < MAX_TOKEN_ID and request.put(token, time.perf_counter())
+        if request is None or not good:
             self.stages.counters["late token"] += 1
-            return
-        if request.over.is_set():
+        elif request.over.is_set():
             self._stop(request)
 
     def _failed(self, request_id: str, error: ExoError) -> None:
-        request = self._requests.get(request_id)
+        request = self._request(request_id)
         if request is not None:
             request.fail(error)
             self._stop(request)
 
     def _stop(self, request: Request) -> None:
-        """Free a request on every stage. Also how a finished one is cleared away."""
-        if self._requests.pop(request.id, None) is None and not request.over.is_set():
-            return
-        for device in request.plan.devices:
+        """Free a request on every stage. Also how a finished one is cleared away. Once is enough."""
+        with self._lock:
+            known = self._requests.pop(request.id, None)
+        if known is not None:
+            self._cancel_on(request.plan, request.id)
+
+    def _cancel_on(self, plan: Plan, request: str) -> None:
+        self._outbox.drop(request)
+        for device in plan.devices:
             if device == self.node:
-                self._forget(request.id)
+                self._forget(request)
                 continue
             address = self._address_of(device)
-            if address is None:
-                continue
-            try:
-                self.port.send(address, Cancel(request=request.id), None, CANCEL_TIMEOUT_S)
-            except PeerUnreachable as exc:
-                # It frees the session itself, when it sees that we are gone or that nothing comes any more.
-                log.info("node %s: no Cancel to %s: %s", self.node, device, exc)
+            if address is not None:
+                self._outbox.send(address, Cancel(request=request))
 
     def _forget(self, request: str) -> None:
-        self.stages.end(request)
-        if self._waiting:
-            self._waiting = deque(item for item in self._waiting if item[0].request != request)
+        self.stages.shelf.end(request)
+        self._steps.drop(request)
+        self._outbox.drop(request)
 
     # -- sending -----------------------------------------------------------------------------------------
 
-    def _emit(self, outgoing: list[ToNode | ToAddress]) -> bool:
-        """Send a step's results; what is for this node skips the network. False if one could not be sent."""
-        sent = True
+    def _emit(self, outgoing: list[ToNode | ToAddress]) -> None:
+        """Send a step's results; what is for this node skips the network."""
         for item in outgoing:
             match item:
                 case ToNode(node=node, message=message, tensor=tensor):
-                    sent &= self._to_node(node, message, tensor)
+                    self._to_node(node, message, tensor)
                 case ToAddress(address=address, message=message):
                     if address == self.port.address:
-                        self._handle((message, None))
+                        self._message(message, None)
                     else:
-                        self._to_requester(address, message)
-        return sent
+                        self._outbox.send(address, message)
 
-    def _to_node(self, node: str, message: DataMessage, tensor: Tensor | None) -> bool:
-        if not isinstance(message, Step):
-            raise AssertionError("only steps travel along the ring")
+    def _to_node(self, node: str, step: Step, tensor: Tensor | None) -> None:
         if node == self.node:
-            self._waiting.append((message, tensor))
-            return True
-        address = self._address_of(node)
-        try:
-            if address is None:
-                raise PeerUnreachable(f"node {node} is not in the cluster any more")
-            self.port.send(address, message, tensor, SEND_TIMEOUT_S)
-        except PeerUnreachable as exc:
-            self._report(message, exc)
-            return False
-        return True
-
-    def _to_requester(self, address: str, message: DataMessage) -> None:
-        try:
-            self.port.send(address, message, None, SEND_TIMEOUT_S)
-        except PeerUnreachable as exc:
-            # Nobody is left to tell: free what was asked for.
-            log.info("node %s: requester at %s is out of reach: %s", self.node, address, exc)
-            self._forget(getattr(message, "request", ""))
-
-    def _report(self, step: Step, error: ExoError) -> None:
-        """A step could not be handed on: tell the requester, whoever it is."""
-        failed = Failed(request=step.request, error=NodeLost.__name__, message=str(error), node=self.node)
-        if step.request in self._requests:
-            self._handle((failed, None))
+            self._steps.add(step, tensor)
             return
-        session_reply = self.stages.reply_to(step.request)
+        address = self._address_of(node)
+        if address is None:
+            self._step_unsent(step, NodeLost(f"node {node} is not in the cluster any more"))
+        else:
+            self._outbox.send(address, step, tensor)
+
+    def _undeliverable(self, unsent: Unsent) -> None:
+        match unsent.message:
+            case Step() as step:
+                self._step_unsent(step, NodeLost(str(unsent.error)))
+            case Token(request=request) | Failed(request=request):
+                # Nobody is left to read: free what was asked for, here and on the other stages.
+                log.info("node %s: the requester of %s is out of reach: %s", self.node, request, unsent.error)
+                session = self.stages.shelf.session(request)
+                self._forget(request)
+                if session is not None:
+                    self._cancel_on(session.hold.plan, request)
+            case Cancel(request=request):
+                # It frees the session itself, when it sees that we are gone or that nothing comes any more.
+                log.info("node %s: no Cancel of %s: %s", self.node, request, unsent.error)
+
+    def _step_unsent(self, step: Step, error: ExoError) -> None:
+        """A step could not be handed on: tell the requester, whoever it is."""
+        if self._request(step.request) is not None:
+            self._failed(step.request, error)
+            return
+        session = self.stages.shelf.session(step.request)
         self._forget(step.request)
-        if session_reply is not None:
-            self._to_requester(session_reply, failed)
+        if session is not None:
+            failed = Failed(request=step.request, error=type(error).__name__, message=str(error), node=self.node)
+            self._outbox.send(session.spec.reply_to, failed)

@@ -1,0 +1,69 @@
+"""What a stage demands of a step before it computes it. Pure; a frame comes from a peer, so nothing in it is believed.
+
+Every refusal is a `FrameError` that says what came and what would be right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import FrameError, PromptTooLong
+from exo_lab.engines import convert
+from exo_lab.engines.base import PREFILL_CHUNK
+
+if TYPE_CHECKING:
+    from exo_lab.core.messages import SessionSpec, Step
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.core.tensor import Tensor
+
+FLOAT_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def check_spec(spec: SessionSpec, config: ModelConfig) -> None:
+    """Could this be a request for this model?
+
+    Raises:
+        PromptTooLong: prompt and answer exceed the context.
+        FrameError: numbers that contradict each other, or token ids that the model does not have.
+    """
+    if not 0 < spec.prompt_tokens < spec.total_tokens:
+        raise FrameError(
+            f"a request of {spec.prompt_tokens} prompt tokens and {spec.total_tokens} in all makes no sense"
+        )
+    if spec.total_tokens > config.context_length:
+        raise PromptTooLong(
+            f"prompt and answer need {spec.total_tokens} tokens, {config.name} has room for {config.context_length}. "
+            "Shorten the prompt or ask for fewer tokens."
+        )
+    if spec.history and not (min(spec.history) >= 0 and max(spec.history) < config.vocab_size):
+        raise FrameError(f"a token id of the prompt lies outside the vocabulary of {config.vocab_size}")
+
+
+def check_step(step: Step, tensor: Tensor | None, config: ModelConfig) -> Tensor:
+    """The tensor of a step, if dtype, shape, position and token ids fit the model.
+
+    Raises:
+        FrameError: they do not.
+    """
+    if tensor is None:
+        raise FrameError(f"a step for stage {step.stage} came without a tensor")
+    _check_shape(step.stage, tensor, config)
+    if step.position < 0 or step.position + tensor.shape[0] > config.context_length:
+        raise FrameError(
+            f"positions from {step.position} on, {tensor.shape[0]} of them, lie outside the context of "
+            f"{config.context_length} tokens"
+        )
+    if step.stage == 0:
+        ids = convert.to_numpy(tensor)
+        if int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size:
+            raise FrameError(f"a token id lies outside the vocabulary of {config.vocab_size}")
+    return tensor
+
+
+def _check_shape(stage: int, tensor: Tensor, config: ModelConfig) -> None:
+    dtypes = FLOAT_DTYPES if stage else ("int32",)
+    sides = (config.hidden_size,) if stage else ()
+    rows = tensor.shape[0] if tensor.shape else 0
+    if tensor.dtype not in dtypes or not 0 < rows <= PREFILL_CHUNK or tensor.shape[1:] != sides:
+        wanted = f"float (1..{PREFILL_CHUNK}, {config.hidden_size})" if stage else f"int32 (1..{PREFILL_CHUNK},)"
+        raise FrameError(f"stage {stage} takes {wanted}, got {tensor.dtype} {tensor.shape}")

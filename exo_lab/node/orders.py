@@ -1,0 +1,48 @@
+"""What other threads may want of the data thread: a closed union of orders, posted and never answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from exo_lab.node.holds import Hold, PlanKey
+    from exo_lab.node.session import Request
+
+
+class Install(NamedTuple):
+    """Take over a loaded shard."""
+
+    hold: Hold
+
+
+class Retire(NamedTuple):
+    """Free a shard; `now` ends its sessions too."""
+
+    key: PlanKey
+    now: bool = False
+
+
+class Start(NamedTuple):
+    """Begin a generation of ours."""
+
+    request: Request
+
+
+class Stop(NamedTuple):
+    """End a generation of ours on every node."""
+
+    request: Request
+
+
+class RequesterLost(NamedTuple):
+    """A node is gone: free what it asked for, close the way to it."""
+
+    node: str
+    address: str
+
+
+class Shutdown(NamedTuple):
+    """Wake up and leave the loop."""
+
+
+Order = Install | Retire | Start | Stop | RequesterLost | Shutdown

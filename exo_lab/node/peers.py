@@ -1,0 +1,272 @@
+"""A node's peers: finding them, greeting them, asking now and then whether they are still there.
+
+Lives on the control loop. What follows from a change is decided in `membership`; this does the talking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import psutil
+
+from exo_lab.core.errors import ExoError, FrameError, NodeLost, PeerUnreachable, TransportError
+from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard, Ping, Pong
+from exo_lab.core.topology import Sighting, Topology, link, topology
+from exo_lab.node import membership as m
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    from exo_lab.discovery.base import Discovery, Found
+    from exo_lab.node.problems import Problems
+    from exo_lab.node.timing import Timing
+    from exo_lab.transport.base import ControlPort
+    from exo_lab.transport.keys import Identity
+
+log = logging.getLogger(__name__)
+
+MAX_MEMBERS = 256
+MAX_PLANS_TOLD = 64
+
+
+class Watcher(Protocol):
+    """Who is told of changes, on the control loop."""
+
+    def peer_lost(self, peer: m.Peer) -> None:
+        """A peer went away."""
+        ...
+
+    def peers_changed(self) -> None:
+        """Somebody came, went, or is another than before."""
+        ...
+
+
+class Peers:
+    """See the module.
+
+    Args:
+        control: asks the others.
+        identity: checks their cards.
+        problems: where trouble with somebody is noted.
+        card: this node's own; `start` of the node puts the signed one here.
+        watcher: who is told.
+        timing: deadlines.
+        refused: called with a reason when a card is turned away.
+    """
+
+    def __init__(
+        self,
+        control: ControlPort,
+        identity: Identity,
+        problems: Problems,
+        card: NodeCard,
+        watcher: Watcher,
+        timing: Timing,
+        refused: Callable[[str], object],
+    ) -> None:
+        self.members = m.Members()
+        self.card = card
+        self._control, self._identity, self._problems = control, identity, problems
+        self._watcher, self._timing, self._refused = watcher, timing, refused
+        self._found: dict[str, tuple[Found, ...]] = {}  # by discovery
+
+    # -- looking -----------------------------------------------------------------------------------------
+
+    @property
+    def topology(self) -> Topology:
+        """This node, its living peers, and the links between it and them. Any thread."""
+        peers = self.members.alive()
+        sightings = [Sighting(device=self.card.device, version=self.card.version)]
+        sightings += [Sighting(device=peer.card.device, version=peer.card.version) for peer in peers]
+        to_wall_clock = time.time() - time.monotonic()
+        links = [
+            link(
+                self.card.device.id,
+                peer.id,
+                kind="loopback" if peer.card.host == self.card.host else "unknown",
+                latency_s=peer.latency_s,
+                measured_at=0.0 if peer.latency_s is None else to_wall_clock + peer.heard_at,
+            )
+            for peer in peers
+        ]
+        return topology(sightings, links)
+
+    def data_address(self, node: str) -> str | None:
+        """Where a living peer takes frames. Any thread."""
+        peer = self.members.peers.get(node)
+        return None if peer is None or peer.liveness == "lost" else peer.card.data
+
+    def control_address(self, node: str) -> str:
+        """Where a node answers; NodeLost if it is not in the cluster. Any thread."""
+        if node == self.card.device.id:
+            return self.card.control
+        peer = self.members.peers.get(node)
+        if peer is None or peer.liveness == "lost":
+            raise NodeLost(f"node {node} is not in the cluster any more. See `%exo nodes`.")
+        return peer.card.control
+
+    # -- meeting -----------------------------------------------------------------------------------------
+
+    async def discover(self, discovery: Discovery) -> None:
+        """Greet everybody whom a discovery finds, for ever."""
+        subject = f"discovery {discovery.name}"
+        async with _closing(discovery.watch(self.card)) as sightings:
+            async for found in sightings:
+                self._found[discovery.name] = tuple(found)
+                if discovery.problems:
+                    self._problems.note(subject, " ".join(discovery.problems))
+                else:
+                    self._problems.settle(subject)
+                await self._greet_all(found)
+
+    async def greet_missing(self) -> None:
+        """Greet again who is in sight and not a living member: it started late, or was lost and came back."""
+        while True:
+            await asyncio.sleep(self._timing.greet_again_s)
+            await self._greet_all([one for group in self._found.values() for one in group])
+
+    async def _greet_all(self, found: Iterable[Found]) -> None:
+        known = {peer.card.control for peer in self.members.alive()} | {self.card.control}
+        new = {one.address: one for one in found if one.address not in known}
+        await asyncio.gather(*(self._greet(one) for one in new.values()))
+
+    async def _greet(self, found: Found) -> None:
+        subject = f"peer {found.address}"
+        try:
+            hello = Hello(card=self.card)
+            reply = await self._control.request(found.address, hello, timeout_s=self._timing.hello_timeout_s)
+            if isinstance(reply, Hello):
+                self.hear(reply.card, found.source)
+        except ExoError as exc:
+            self._problems.note(subject, f"{found.name or found.address} ({found.source}): {exc}")
+        else:
+            self._problems.settle(subject)
+
+    def hear(self, card: NodeCard, found_by: str) -> None:
+        """Somebody introduced itself.
+
+        Raises:
+            FrameError: the card is forged, or is this node's own id from somebody else.
+            TransportError: the cluster is full.
+        """
+        try:
+            self._identity.verify_card(card)
+            self._check_double(card)
+        except FrameError:
+            self._refused("card refused")
+            raise
+        if card.device.id == self.card.device.id:
+            return
+        if card.device.id not in self.members.peers and len(self.members.peers) >= MAX_MEMBERS:
+            self._refused("cluster full")
+            raise TransportError(f"node {self.card.device.id} knows {MAX_MEMBERS} others already; no more are taken in")
+        self.apply(m.Heard(card=card, found_by=found_by, now=time.monotonic()))
+
+    def _check_double(self, card: NodeCard) -> None:
+        """Two nodes with one identity: a key was copied. With this node's own it is refused, else it is reported."""
+        remedy = "Give each its own: delete the copied identity file of one of them."
+        if card.device.id == self.card.device.id:
+            if card.control != self.card.control:
+                text = f"{card.control} has the identity of this node ({card.device.name}, {card.device.id}). {remedy}"
+                self._problems.note(f"identity {card.device.id}", text)
+                raise FrameError(text)
+            return
+        known = self.members.peers.get(card.device.id)
+        if known is not None and known.liveness == "alive" and known.card.control != card.control:
+            self._problems.note(
+                f"identity {card.device.id}",
+                f"{known.card.control} and {card.control} have one identity ({card.device.name}, {card.device.id}); "
+                f"the newer is believed. If both run: {remedy}",
+            )
+
+    # -- keeping in touch --------------------------------------------------------------------------------
+
+    async def ping_all(self, after: Callable[[], Awaitable[object]]) -> None:
+        """Ping every peer now and then, for ever; `after` is awaited after each round."""
+        sequence = 0
+        while True:
+            sequence += 1
+            peers = [peer for peer in self.members.peers.values() if peer.liveness != "lost"]
+            await asyncio.gather(*(self._ping(peer, sequence) for peer in peers))
+            self.apply(m.Ticked(now=time.monotonic()))
+            await after()
+            await asyncio.sleep(self._timing.ping_every_s)
+
+    async def _ping(self, peer: m.Peer, sequence: int) -> None:
+        sent = time.perf_counter()
+        try:
+            ping = Ping(sequence=sequence)
+            reply = await self._control.request(peer.card.control, ping, timeout_s=self._timing.ping_timeout_s)
+        except PeerUnreachable:
+            self._silent(peer)
+            return
+        except ExoError as exc:
+            log.info("%s refused a ping, so it is there: %s", peer.card.device.name, exc)
+            return
+        if isinstance(reply, Pong):
+            self.apply(
+                m.Answered(
+                    id=peer.id,
+                    round_trip_s=time.perf_counter() - sent,
+                    load=reply.load,
+                    memory_available_bytes=reply.memory_available_bytes,
+                    plans=reply.plans[:MAX_PLANS_TOLD],
+                    now=time.monotonic(),
+                )
+            )
+
+    def _silent(self, peer: m.Peer) -> None:
+        now = time.monotonic()
+        same_host = peer.card.host == self.card.host
+        if same_host and peer.card.pid and not psutil.pid_exists(peer.card.pid):
+            self.apply(m.Gone(id=peer.id, now=now))
+        else:
+            self.apply(m.Silent(id=peer.id, now=now, lost_after_s=self._timing.lost_after_s))
+
+    def left(self, node: str) -> None:
+        """A peer said goodbye."""
+        self.apply(m.Gone(id=node, now=time.monotonic()))
+
+    def apply(self, event: m.Event) -> None:
+        """Let an event change the members, and tell the watcher what came of it."""
+        before = self.members
+        self.members = m.step(before, event)
+        for lost in m.newly_lost(before, self.members):
+            self._problems.settle(f"identity {lost}")
+            self._watcher.peer_lost(before.peers[lost])
+        if _shown(before) != _shown(self.members):
+            self._watcher.peers_changed()
+
+    async def goodbye(self) -> None:
+        """Tell everybody that this node leaves."""
+        leave = Leave(node=self.card.device.id)
+        await asyncio.gather(
+            *(self.tell(peer.card.control, leave, self._timing.leave_timeout_s) for peer in self.members.alive())
+        )
+
+    async def tell(self, address: str, message: ControlMessage, timeout_s: float) -> ExoError | None:
+        """Send a message whose answer does not matter; the error if it could not be delivered."""
+        try:
+            await self._control.request(address, message, timeout_s=timeout_s)
+        except ExoError as exc:
+            return exc
+        return None
+
+
+@contextlib.asynccontextmanager
+async def _closing(sightings: AsyncIterator[Sequence[Found]]) -> AsyncGenerator[AsyncIterator[Sequence[Found]]]:
+    """Leave an iterator in order, if it can be closed: its `finally` runs now and not when it is collected."""
+    try:
+        yield sightings
+    finally:
+        close = getattr(sightings, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _shown(members: m.Members) -> Iterable[tuple[str, str, int]]:
+    return [(key, peer.liveness, peer.card.version) for key, peer in members.peers.items()]

@@ -1,0 +1,155 @@
+"""The plans that a node knows, and its own shards of them: loading, switching, forgetting. Lives on the control loop.
+
+Of two plans of one model the one of higher rank is the plan, on every node alike. What a plan's stages compute is the
+data thread's business; it is told by orders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import BadPlan, NodeError, StaleEpoch
+from exo_lab.node.holds import Hold, PlanKey, key_of
+from exo_lab.node.orders import Install, Retire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from exo_lab.core.messages import ControlMessage, LoadShard, ModelRef
+    from exo_lab.core.plan import Plan
+    from exo_lab.node.loader import Loader
+    from exo_lab.node.ring import Ring
+
+MAX_MODELS = 64
+MAX_PLAN_BYTES = 64 << 10
+MAX_LOADS = 4  # shards that are being loaded, or loaded and not yet in use
+
+
+class PlanBook:
+    """See the module. `plans` and `models` are replaced, never changed, so any thread may read them."""
+
+    def __init__(self, node: str, loader: Loader, ring: Ring, changed: Callable[[], object]) -> None:
+        self.plans: dict[str, Plan] = {}  # the active plan of each model
+        self.models: dict[str, ModelRef] = {}
+        self._node, self._loader, self._ring, self._changed = node, loader, ring, changed
+        self.highest_epoch = 0  # that was ever heard of here
+        self._loads = 0
+        self._loaded: dict[PlanKey, Hold] = {}  # loaded here and not yet handed to the data thread
+        self._installed: set[PlanKey] = set()
+        self._forgotten: dict[str, tuple[int, str]] = {}  # rank of the newest plan of a model that was unloaded
+
+    @property
+    def offered(self) -> tuple[tuple[str, int, str], ...]:
+        """What is active here, as pongs tell it: (model, epoch, proposer)."""
+        return tuple((plan.model, plan.epoch, plan.proposer) for plan in self.plans.values())
+
+    def is_news(self, model: str, epoch: int, proposer: str) -> bool:
+        """Would a plan of this rank be taken over?"""
+        current = self.plans.get(model)
+        known = max(self._forgotten.get(model, (-1, "")), (-1, "") if current is None else current.rank)
+        return (epoch, proposer) > known
+
+    async def load(self, order: LoadShard) -> AsyncGenerator[ControlMessage]:
+        """Load this node's shard of a plan; the replies to `LoadShard`.
+
+        Raises:
+            StaleEpoch: the stage is not this node's.
+            NodeError: it loads enough already.
+            ExoError: see `Loader`.
+        """
+        if order.plan.stage_of(self._node) != order.stage:
+            raise StaleEpoch(f"stage {order.stage} of this plan is not node {self._node}")
+        key = key_of(order.plan)
+        if key in self._installed or key in self._loaded:
+            raise BadPlan(f"node {self._node} has loaded its shard of this plan already; a new plan needs a new epoch")
+        if self._loads + len(self._loaded) >= MAX_LOADS:
+            raise NodeError(f"node {self._node} is loading {MAX_LOADS} shards already; ask again when they are in use")
+        self._loads += 1
+        try:
+            loaded: list[Hold] = []
+            async with contextlib.aclosing(self._loader.load(order, loaded)) as replies:
+                async for reply in replies:
+                    if loaded:
+                        self._loaded[key] = loaded.pop()
+                    yield reply
+        finally:
+            self._loads -= 1
+
+    def activate(self, plan: Plan, model: ModelRef) -> None:
+        """Make a plan the model's plan here. Its shard must be loaded, if it has one for this node.
+
+        Raises:
+            StaleEpoch: it is not loaded.
+            BadPlan: too many models, or a plan that is too large.
+        """
+        key = key_of(plan)
+        needed = plan.stage_of(self._node) is not None
+        if needed and key not in self._loaded and key not in self._installed:
+            raise StaleEpoch(f"node {self._node} was told to use a plan whose shard it has not loaded")
+        self._check_room(plan)
+        hold = self._loaded.pop(key, None)
+        if hold is not None:
+            self._installed.add(key)
+            self._ring.post(Install(hold))
+        self.adopt(plan, model)
+
+    def adopt(self, plan: Plan, model: ModelRef) -> None:
+        """A plan that others use. Of an older one than ours, what is held is freed. BadPlan as `activate`."""
+        current = self.plans.get(plan.model)
+        if current is not None and current.rank >= plan.rank:
+            if current.rank > plan.rank:
+                self._retire(key_of(plan))
+            return
+        self._check_room(plan)
+        self.highest_epoch = max(self.highest_epoch, plan.epoch)
+        self.plans = {**self.plans, plan.model: plan}
+        self.models = {**self.models, plan.model: model}
+        for key in tuple(self._installed):
+            if key.model == plan.model and key != key_of(plan):
+                self._retire(key)
+        self._changed()
+
+    def _check_room(self, plan: Plan) -> None:
+        if plan.model not in self.plans and len(self.plans) >= MAX_MODELS:
+            raise BadPlan(f"node {self._node} has plans of {MAX_MODELS} models already. Unload some.")
+        size = len(msgspec.msgpack.encode(plan))
+        if size > MAX_PLAN_BYTES:
+            raise BadPlan(f"a plan of {size} bytes; node {self._node} takes at most {MAX_PLAN_BYTES}")
+
+    def _retire(self, key: PlanKey, *, now: bool = False) -> None:
+        if key in self._installed:
+            self._installed.discard(key)
+            self._ring.post(Retire(key, now=now))
+
+    def forget(self, model: str, epoch: int | None = None, proposer: str = "") -> None:
+        """Free a plan's shard (epoch given), or every plan of a model. What is not known is fine."""
+
+        def meant(key: PlanKey) -> bool:
+            return key.model == model and (epoch is None or (key.epoch, key.proposer) == (epoch, proposer))
+
+        for key in [key for key in self._loaded if meant(key)]:
+            self._loaded.pop(key).engine.close()
+        for key in [key for key in self._installed if meant(key)]:
+            self._retire(key, now=epoch is None)
+        current = self.plans.get(model)
+        if current is not None and meant(key_of(current)):
+            self._forgotten[model] = current.rank
+            while len(self._forgotten) > MAX_MODELS:
+                del self._forgotten[next(iter(self._forgotten))]
+            self.plans = {name: plan for name, plan in self.plans.items() if name != model}
+            self.models = {name: reference for name, reference in self.models.items() if name != model}
+            self._changed()
+
+    def proposer_lost(self, node: str) -> None:
+        """A node is gone: nobody will activate what it had loaded."""
+        for key in [key for key in self._loaded if key.proposer == node]:
+            self._loaded.pop(key).engine.close()
+
+    def close(self) -> None:
+        """Free what was loaded and never used."""
+        for hold in self._loaded.values():
+            hold.engine.close()
+        self._loaded.clear()

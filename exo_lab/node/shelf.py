@@ -1,0 +1,201 @@
+"""What a node holds: shards of models, and the sessions on them. Owned by the data thread.
+
+Every change of the sessions is told in `figures`, a frozen picture that any thread may read. Knows no frames and no
+arithmetic.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import DoesNotFit, NodeError
+from exo_lab.node.checks import check_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exo_lab.core.messages import SessionSpec
+    from exo_lab.node.holds import Hold, PlanKey
+
+FORGOTTEN_KEPT = 4096  # ids of ended requests that are remembered, to tell late frames from unknown ones
+MAX_SESSIONS = 256
+FIGURES_EVERY_S = 0.1  # adding up caches is not free; sessions and weights are told at once
+
+
+class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node holds, for other threads to read. `kv_bytes` are allocated, and may be a moment old."""
+
+    sessions: int = 0
+    weight_bytes: int = 0
+    kv_bytes: int = 0
+
+
+class StageSession:
+    """One request as this stage sees it. `reserved_bytes` is what its KV cache may grow to.
+
+    `seen` holds the tokens so far, kept only where tokens are chosen and a repetition penalty needs them.
+    """
+
+    __slots__ = ("hold", "next_position", "reserved_bytes", "seen", "spec", "used_at")
+
+    def __init__(self, hold: Hold, spec: SessionSpec, now: float) -> None:
+        self.hold, self.spec, self.used_at = hold, spec, now
+        self.next_position = 0
+        self.reserved_bytes = spec.total_tokens * hold.engine.info.kv_bytes_per_token
+        self.seen: list[int] = list(spec.history) if hold.is_last else []
+
+
+class Shelf:
+    """Shards and sessions.
+
+    Args:
+        node: this node's id, for errors.
+        memory_limit_bytes: bounds weights plus what the KV caches may grow to; 0 means no limit of ours.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, node: str, memory_limit_bytes: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.node, self.memory_limit_bytes, self._clock = node, memory_limit_bytes, clock
+        self.figures = StageFigures()
+        self._holds: dict[PlanKey, Hold] = {}
+        self._retiring: set[PlanKey] = set()
+        self._sessions: dict[str, StageSession] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._figures_at = -FIGURES_EVERY_S
+        self._stale = False
+
+    # -- shards ------------------------------------------------------------------------------------------
+
+    def install(self, hold: Hold) -> None:
+        """Take over a loaded shard."""
+        self.retire(hold.key, now=True)
+        self._holds[hold.key] = hold
+        self._tell()
+
+    def retire(self, key: PlanKey, *, now: bool = False) -> None:
+        """Free a shard: at once, or when the last session that is pinned to it ends."""
+        if key not in self._holds:
+            return
+        users = [request for request, session in self._sessions.items() if session.hold.key == key]
+        if users and not now:
+            self._retiring.add(key)
+            return
+        self._retiring.discard(key)
+        for request in users:
+            self.end(request)
+        self._holds.pop(key).engine.close()
+        self._tell()
+
+    def hold(self, key: PlanKey) -> Hold | None:
+        """The shard of a plan; None if there is none, or if it takes no new requests any more."""
+        return None if key in self._retiring else self._holds.get(key)
+
+    def clear(self) -> None:
+        """Free everything."""
+        for key in tuple(self._holds):
+            self.retire(key, now=True)
+
+    def keys(self) -> tuple[PlanKey, ...]:
+        """Which plans' shards are held."""
+        return tuple(self._holds)
+
+    # -- sessions ----------------------------------------------------------------------------------------
+
+    def open(self, request: str, spec: SessionSpec, hold: Hold) -> StageSession:
+        """Begin a session, with room for all of it.
+
+        Raises:
+            DoesNotFit: the emulated memory is too small.
+            NodeError: too many sessions.
+            FrameError, PromptTooLong: see `check_spec`.
+        """
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise NodeError(
+                f"node {self.node} has {MAX_SESSIONS} requests in work already; ask again when some have ended"
+            )
+        check_spec(spec, hold.config)
+        session = StageSession(hold, spec, self._clock())
+        self._reserve(request, session)
+        self._sessions[request] = session
+        self._tell()
+        return session
+
+    def _reserve(self, request: str, session: StageSession) -> None:
+        """Set the room for a request's cache aside. What others may still grow to counts as taken."""
+        if self.memory_limit_bytes:
+            taken = self.figures.weight_bytes + sum(other.reserved_bytes for other in self._sessions.values())
+            free = max(0, self.memory_limit_bytes - taken)
+            if session.reserved_bytes > free:
+                raise DoesNotFit(
+                    f"node {self.node} has {free / 2**20:.1f} MiB left, the KV cache of {session.spec.total_tokens} "
+                    f"tokens needs {session.reserved_bytes / 2**20:.1f} MiB. "
+                    "Ask for fewer tokens, or give this node fewer layers."
+                )
+        session.hold.engine.reserve(request, session.spec.total_tokens)
+
+    def computed(self, session: StageSession, next_position: int) -> None:
+        """A session went on to `next_position`, and its cache grew."""
+        session.used_at, session.next_position = self._clock(), next_position
+        self._stale = True
+
+    def end(self, request: str) -> bool:
+        """Forget a request and free its cache. True if it was known."""
+        self._ended[request] = None
+        while len(self._ended) > FORGOTTEN_KEPT:
+            self._ended.popitem(last=False)
+        session = self._sessions.pop(request, None)
+        if session is None:
+            return False
+        session.hold.engine.drop(request)
+        self._tell()
+        key = session.hold.key
+        if key in self._retiring and all(other.hold.key != key for other in self._sessions.values()):
+            self.retire(key)
+        return True
+
+    def end_of_requester(self, node: str) -> int:
+        """Forget everything that a vanished requester asked for."""
+        mine = [request for request, session in self._sessions.items() if session.spec.requester == node]
+        for request in mine:
+            self.end(request)
+        return len(mine)
+
+    def end_idle(self, older_than_s: float) -> int:
+        """Forget sessions that nothing has come for."""
+        limit = self._clock() - older_than_s
+        idle = [request for request, session in self._sessions.items() if session.used_at < limit]
+        for request in idle:
+            self.end(request)
+        return len(idle)
+
+    def is_ended(self, request: str) -> bool:
+        """Was this request ended here?"""
+        return request in self._ended
+
+    def session(self, request: str) -> StageSession | None:
+        """A request in progress; None if it is not known here."""
+        return self._sessions.get(request)
+
+    # -- figures -----------------------------------------------------------------------------------------
+
+    @property
+    def stale(self) -> bool:
+        """Have the caches changed since they were added up?"""
+        return self._stale
+
+    def refresh(self) -> None:
+        """Add up the caches, if they changed and not just now. The data thread does it between two steps."""
+        if self._stale and self._clock() - self._figures_at >= FIGURES_EVERY_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.figures = StageFigures(
+            sessions=len(self._sessions),
+            weight_bytes=sum(hold.engine.info.weight_bytes for hold in self._holds.values()),
+            kv_bytes=sum(hold.engine.kv_bytes() for hold in self._holds.values()),
+        )
+        self._stale, self._figures_at = False, self._clock()

@@ -1,0 +1,29 @@
+"""How long a node waits for what. In one place, so that a test can have them all short."""
+
+from __future__ import annotations
+
+import msgspec
+
+from exo_lab.node.membership import LOST_AFTER_S
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds.
+
+    `lost_after_s`: silence that means loss. `sweep_every_s`: how often deadlines of requests are looked at.
+    `greet_again_s`: pause before an address that did not answer is tried once more. `send_timeout_s`: a node that takes
+    no frame for so long cannot be reached. `idle_session_s`: a session that nothing comes for is freed. `collect_s`:
+    what a node waits for its neighbours' topology, for each hop that they may still go.
+    """
+
+    hello_timeout_s: float = 3.0
+    greet_again_s: float = 2.0
+    ping_every_s: float = 1.0
+    ping_timeout_s: float = 2.0
+    lost_after_s: float = LOST_AFTER_S
+    sweep_every_s: float = 0.25
+    send_timeout_s: float = 5.0
+    idle_session_s: float = 600.0
+    collect_s: float = 1.0
+    leave_timeout_s: float = 0.5
+    close_timeout_s: float = 5.0
