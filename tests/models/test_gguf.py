@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import gguf
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +19,7 @@ from exo_lab.engines import tensors
 from exo_lab.models.dequant import dequantise
 from exo_lab.models.gguf import open_gguf
 from exo_lab.models.stored import BLOCKS
-from tests.tiny import LLAMA3, shapes, tiny_config, tiny_source, to_half_split, write_gguf
+from tests.tiny import LLAMA3, same_shape, shapes, tiny_config, tiny_source, to_half_split, write_gguf
 
 PER_TEST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -29,11 +28,6 @@ def config_for(kind: str, architecture: str = "llama") -> ModelConfig:
     """A config whose sides are multiples of the kind's blocks."""
     wide = BLOCKS[kind][0] == 256
     return tiny_config(architecture, **({"hidden_size": 256, "intermediate_size": 256, "head_dim": 64} if wide else {}))
-
-
-def same_shape(a: ModelConfig, b: ModelConfig) -> bool:
-    """Equal but for how it is called and which weights it has."""
-    return msgspec.structs.replace(a, name="", digest="") == msgspec.structs.replace(b, name="", digest="")
 
 
 @pytest.mark.parametrize("architecture", SUPPORTED_ARCHITECTURES)
