@@ -26,11 +26,11 @@ def from_numpy(array: np.ndarray, dtype: str = "float32") -> Tensor:
         rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
         # NaN would round to infinity; keep it a NaN.
         rounded[np.isnan(array)] = 0x7FC0
-        return Tensor("bfloat16", array.shape, memoryview(rounded).cast("B"))
+        return Tensor("bfloat16", array.shape, rounded.data.cast("B") if rounded.size else b"")
     if dtype not in _NUMPY:
         raise FrameError(f"dtype {dtype!r} cannot be sent")
     data = np.ascontiguousarray(array, dtype=_NUMPY[dtype])
-    return Tensor(dtype, array.shape, memoryview(data).cast("B") if data.size else b"")
+    return Tensor(dtype, array.shape, data.data.cast("B") if data.size else b"")
 
 
 def tokens(ids: list[int] | tuple[int, ...]) -> Tensor:

@@ -183,9 +183,8 @@ class TorchEngine:
         cache = self._sessions.get(session) or self._empty()
         layers = cache.data[:, :, :, : cache.length].permute(0, 3, 1, 2, 4)  # (layers, tokens, 2, groups, head_dim)
         # clone() keeps the strides it is given; an export must not share memory with the cache, nor be strided.
-        return KvExport(
-            self.shard.start, tuple(from_torch(kv.clone(memory_format=torch.contiguous_format)) for kv in layers)
-        )
+        copies = (kv.clone(memory_format=torch.contiguous_format) for kv in layers)
+        return KvExport(self.shard.start, tuple(from_torch(kv) for kv in copies))
 
     @torch.inference_mode()
     def import_kv(self, session: str, kv: KvExport) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exo_lab.core.weights import Weight
     from exo_lab.engines.int4 import Int4Matrix
 
-FEW_ROWS = 16  # up to so many positions the four-bit operator beats unpacking (measured, docs/performance.md)
+FEW_ROWS = 64  # up to so many positions the four-bit operator beats unpacking (measured, docs/performance.md)
 SCRATCH_FLOATS = 1 << 19  # weights unpacked at a time: 2 MiB in float32, so that they stay in a processor's caches
 
 

@@ -34,4 +34,4 @@ def from_torch(value: torch.Tensor) -> Tensor:
     if not value.numel():
         return Tensor(_NAMES[value.dtype], shape, b"")
     data = value.view(torch.uint8) if value.dim() else value.reshape(1).view(torch.uint8)
-    return Tensor(_NAMES[value.dtype], shape, memoryview(data.reshape(-1).numpy()))
+    return Tensor(_NAMES[value.dtype], shape, data.reshape(-1).numpy().data)
