@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front import verbs
-from exo_lab.front.arguments import HelpWanted, UsageProblem, parser
+from exo_lab.front.arguments import HelpWanted, UsageProblem, parser, peers
 from exo_lab.front.options import LOOKING
 from exo_lab.front.options import verbs as shell_verbs
 from exo_lab.front.screen import TerminalScreen
@@ -70,6 +70,8 @@ def _run(argv: Sequence[str], backend: Any) -> int:
             return run()
         case "node":
             _node(backend or import_module("exo_lab.cluster"), args)
+        case "doctor":
+            return _doctor(backend or import_module("exo_lab.cluster"), args)
         case name if name in LOOKING:
             _visit(backend or import_module("exo_lab.cluster"), args)
         case name:
@@ -82,6 +84,17 @@ def _node(backend: Any, args: Namespace) -> None:
 
     cluster = backend.connect(**verbs.connect_options(args))
     run_node(cluster, _print, join_hint(cluster))
+
+
+def _doctor(backend: Any, args: Namespace) -> int:
+    """A look at the cluster as a member that others can find, if it is asked to be one. Status 1 if a step fails."""
+    from exo_lab.front.cli_node import visiting
+    from exo_lab.front.doctor_view import DoctorView
+
+    with visiting(backend, args.wait, lan=args.lan, peers=peers(args.peers), discovery=args.discovery) as cluster:
+        view = DoctorView(cluster.doctor())
+    _print(view.text())
+    return FAILED if any(one.verdict == "fail" for one in view.findings) else OK
 
 
 def _visit(backend: Any, args: Namespace) -> None:

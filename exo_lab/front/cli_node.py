@@ -58,15 +58,16 @@ def join_hint(cluster: Cluster) -> str:
 
 
 @contextmanager
-def visiting(backend: Any, wait_s: float, *, wants_model: bool = False) -> Iterator[Cluster]:
+def visiting(backend: Any, wait_s: float, *, wants_model: bool = False, **options: Any) -> Iterator[Cluster]:
     """A member of the cluster for the length of a command.
 
     Args:
         backend: `exo_lab.cluster`, or something with its `connect`.
         wait_s: how long to look for others, at most.
         wants_model: go on looking until a loaded model is known. A node that joins hears of it within a second.
+        options: of `connect`.
     """
-    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1)
+    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1, **options)
     try:
         deadline = time.monotonic() + wait_s
         _settle(cluster, deadline)

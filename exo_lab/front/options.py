@@ -87,14 +87,23 @@ def option(*flags: str, words: Words = "", **settings: Any) -> Option:
 ENGINE = option("--engine", choices=("auto", "torch", "numpy"), default="auto", help="what computes (default: auto)")
 THREADS = option("--threads", type=integer, metavar="N", help="CPU threads for computing")
 OUT = option("-o", "--out", metavar="NAME", help="keep the answer, with all its figures, in this variable")
+WAIT = option("--wait", type=number, default=2.0, metavar="SECONDS", help="how long to look for nodes (default: 2)")
+LAN = option("--lan", action="store_true", help="listen on every interface, so that other machines can join")
+PEERS = option("--peers", metavar="FILE", words="file", help="peers file (TOML), or endpoints: tcp://host:port,...")
+DISCOVERY = option(
+    "--discovery",
+    type=names_list,
+    metavar="WAY,...",
+    help="ways of finding others: loopback, udp, mdns, tailscale (default: loopback; with --lan udp and mdns too)",
+)
 
 CONNECT = (
     option("--name", metavar="NAME", help="what the node is called (default: the machine's name)"),
-    option("--lan", action="store_true", help="listen on every interface, so that other machines can join"),
+    LAN,
     option("--bind", metavar="ADDRESS", help="listen on this address only"),
     option("--port", type=integer, default=0, metavar="PORT", help="control port; data uses the next one"),
-    option("--peers", metavar="FILE", words="file", help="peers file (TOML), or endpoints: tcp://host:port,..."),
-    option("--discovery", type=names_list, metavar="WAY,...", help="ways of finding others (default: loopback)"),
+    PEERS,
+    DISCOVERY,
     option("--memory", type=size, default=0, metavar="SIZE", help="emulate a device with so much memory: 96MB"),
     option("--slow", type=number, default=1.0, metavar="FACTOR", help="emulate a device slower by this factor"),
     THREADS,
@@ -138,7 +147,6 @@ SAMPLING = (
 )
 LITERAL = option("--literal", action="store_true", help="take { and } in the prompt as they are")
 MODEL = option("model", nargs="?", metavar="MODEL", words="model", help="which one; not needed if there is one")
-WAIT = option("--wait", type=number, default=2.0, metavar="SECONDS", help="how long to look for nodes (default: 2)")
 
 CELL_OPTIONS = (*SAMPLING, LITERAL, OUT)
 
@@ -155,6 +163,13 @@ VERBS: tuple[Verb, ...] = (
     Verb("node", "run a node until it is stopped", CONNECT, ("shell",)),
     Verb("status", "everything at a glance: nodes, models, what is wrong"),
     Verb("nodes", "the nodes: who is alive, what they have, what they hold"),
+    Verb("doctor", "why nodes find each other or do not, step by step, and what to do", (), ("cell",)),
+    Verb(
+        "doctor",
+        "why nodes find each other or do not, step by step, and what to do",
+        (LAN, PEERS, DISCOVERY, WAIT),
+        ("shell",),
+    ),
     Verb("plan", "what load would do: who gets which layers, and why. Loads nothing", PLAN),
     Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
     Verb("unload", "have every node forget a model", (MODEL,)),

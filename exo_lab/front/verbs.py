@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front.arguments import peers, sampling
+from exo_lab.front.doctor_view import DoctorView
 from exo_lab.front.message_view import MessageView, TableView
 from exo_lab.front.progress_view import Board
 from exo_lab.front.roster import Roster
@@ -167,6 +168,11 @@ def nodes(desk: Desk, args: Namespace) -> View:
     return NodesView(cluster.nodes(), cluster.models())
 
 
+def doctor(desk: Desk, args: Namespace) -> View:
+    """Why nodes find each other or do not: of this process's node, or of the machine if it is none."""
+    return DoctorView(desk.backend.checkup())
+
+
 def token(desk: Desk, args: Namespace) -> View:
     """The secret."""
     return token_view(show=args.show, new=args.new, connected=desk.backend.current() is not None)
@@ -295,6 +301,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "down": down,
     "status": status,
     "nodes": nodes,
+    "doctor": doctor,
     "plan": plan,
     "load": load,
     "unload": unload,

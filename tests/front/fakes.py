@@ -12,6 +12,7 @@ from exo_lab.core.messages import SessionSpec, StageTiming, Token
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
 from exo_lab.generation import Generation
+from exo_lab.node.doctor import Finding
 from exo_lab.node.session import Request
 from tests.front import scenes
 
@@ -64,6 +65,10 @@ class FakeCluster:
 
     def status(self) -> ClusterStatus:
         return scenes.status(name=self.name, nodes=self.nodes(), models=self.models())
+
+    def doctor(self) -> tuple[Finding, ...]:
+        self.calls.append(("doctor", {}))
+        return scenes.findings()
 
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
         self.calls.append(("wait_for", {"count": count, "timeout_s": timeout_s}))
@@ -172,6 +177,9 @@ class FakeBackend:
             present = FakeCluster(name=name, **options)
             self.made.append(present)
         return present
+
+    def checkup(self) -> tuple[Finding, ...]:
+        return scenes.findings()
 
     def current(self) -> FakeCluster | None:
         return self.made[-1] if self.made and not self.made[-1].closed else None

@@ -14,6 +14,7 @@ from exo_lab.core.status import (
     PlanPreview,
     TokenEvent,
 )
+from exo_lab.node.doctor import Finding
 
 MiB = 1024**2
 MODEL = "smollm2-135m"
@@ -140,3 +141,12 @@ def stats(**changes) -> GenerationStats:
         "finish": "stop",
     }
     return GenerationStats(**{**fields, **changes})
+
+
+def findings() -> tuple[Finding, ...]:
+    """What a doctor may find."""
+    return (
+        Finding(step="interfaces", verdict="ok", seen="eth0 10.0.0.1/24"),
+        Finding(step="silence", verdict="warn", seen="udp hears <nobody>\x1b[2J", do="Open UDP port 52418."),
+        Finding(step="port", verdict="fail", seen="tcp://10.0.0.1:4000 does not answer", do="Allow TCP port 4000."),
+    )
