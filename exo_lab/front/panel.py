@@ -1,0 +1,303 @@
+"""The kernel's side of the JupyterLab panel: it answers requests and pushes what changes.
+
+The front end opens a comm to the target `exo_lab.panel`. This knows no cluster, only `PanelCluster`, the few things
+that it needs of one.
+
+Threads: requests arrive on the comm's subshell (or on the main thread where there are none). Short ones are answered
+there; a change of plan runs on a thread of its own, so that Stop gets through. Everything unasked is pushed by one
+thread, which lives as long as a front end is connected.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exo_lab import __version__
+from exo_lab.core.errors import ConfigError
+from exo_lab.front import panel_messages as m
+from exo_lab.front.comm import Line, id_of, in_kernel, problem, read_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exo_lab.core.plan import Plan
+    from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
+    from exo_lab.core.topology import Link
+    from exo_lab.front.comm import Comm
+
+STATUS_EVERY_S = 1.0  # load and memory change without an event
+FLUSH_EVERY_S = 0.03  # at most one push of tokens in this time
+STATUS_GAP_S = 0.25  # at most one status in this time
+QUEUE = 10_000  # events that wait for a slow push; older ones are dropped, the next status makes up for them
+
+log = logging.getLogger(__name__)
+
+
+class PanelCluster(Protocol):
+    """What the panel needs of a cluster. Every method may be called from any thread and raises ExoError."""
+
+    strategies: tuple[str, ...]
+    default_strategy: str
+    predicts: bool
+
+    def status(self) -> ClusterStatus:
+        """Everything at this moment."""
+        ...
+
+    def links(self) -> tuple[Link, ...]:
+        """The known links between nodes."""
+        ...
+
+    def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call the listener, which does not block, on every change; returns what ends it."""
+        ...
+
+    def predict(self, change: m.PlanChange) -> m.Prediction:
+        """What a change would do. Fast: a person's finger waits for it."""
+        ...
+
+    def apply(self, change: m.PlanChange, progress: Callable[[str, int, int, str], None]) -> Plan:
+        """Make a change on every node; returns the plan with its epoch. May take long."""
+        ...
+
+    def cancel(self, request: str | None) -> int:
+        """End one generation, or all; how many were running."""
+        ...
+
+
+class Panel:
+    """All front ends of this kernel.
+
+    Args:
+        current: this kernel's cluster, or None while it is no node.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, current: Callable[[], PanelCluster | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._current, self._clock = current, clock
+        self._lines: list[Line] = []
+        self._events: deque[Any] = deque(maxlen=QUEUE)
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._changed = True
+        self._pusher: threading.Thread | None = None
+        self._applying = threading.Lock()
+
+    # -- the cluster's side ------------------------------------------------------------------------------
+
+    def started(self, start: m.GenerationStart) -> None:
+        """A generation began. Returns at once, like the next two; nothing happens where nobody looks."""
+        self._push(start)
+
+    def token(self, request: str, event: TokenEvent) -> None:
+        """A token came."""
+        self._push(m.TokensEvent(request=request, tokens=(event,)))
+
+    def ended(self, stats: GenerationStats) -> None:
+        """A generation is over."""
+        self._push(m.GenerationEnd(stats=stats))
+
+    def changed(self) -> None:
+        """Something that the status shows is different now, such as: this kernel has become a node."""
+        self._changed = True
+        self._wake.set()
+
+    def _push(self, event: Any) -> None:
+        if self._lines:
+            self._events.append(event)
+            self._wake.set()
+
+    # -- the front end's side ----------------------------------------------------------------------------
+
+    def opened(self, comm: Comm, message: dict[str, Any]) -> None:
+        """The comm target's handler: a front end is there."""
+        line = Line(comm)
+        comm.on_msg(lambda received: self._received(line, received))
+        comm.on_close(lambda _: self._closed(line))
+        with self._lock:
+            self._lines.append(line)
+            self._changed = True
+            if self._pusher is None:
+                self._pusher = threading.Thread(target=self._push_all, name="exo-panel", daemon=True)
+                self._pusher.start()
+        self._wake.set()
+
+    def close(self) -> None:
+        """Forget every front end and wait for the pushing thread to end. Idempotent."""
+        with self._lock:
+            self._lines.clear()
+            pusher = self._pusher
+        self._wake.set()
+        if pusher is not None:
+            pusher.join(timeout=5)
+
+    def _closed(self, line: Line) -> None:
+        with self._lock:
+            if line in self._lines:
+                self._lines.remove(line)
+        self._wake.set()
+
+    def _received(self, line: Line, message: dict[str, Any]) -> None:
+        """Answer one request, whatever it is; never raises."""
+        data = message.get("content", {}).get("data")
+        identity = id_of(data)
+        try:
+            request = read_request(data)
+            if isinstance(request, m.Apply):
+                threading.Thread(target=self._apply, args=(line, request), name="exo-panel-apply", daemon=True).start()
+                return
+            answer = self._answer(request)
+        except Exception as exc:
+            answer = problem(identity, exc)
+        self._send(line, answer)
+
+    def _answer(self, request: m.PanelRequest) -> m.PanelAnswer:
+        match request:
+            case m.WhatIf(id=id_, change=change):
+                return m.Predicted(id=id_, prediction=self._cluster().predict(change))
+            case m.StopGeneration(id=id_, request=which):
+                return m.Stopped(id=id_, count=self._cluster().cancel(which))
+            case m.Refresh(id=id_):
+                self.changed()
+                return m.Acknowledged(id=id_)
+            case _:
+                raise AssertionError(f"{type(request).__name__} is answered elsewhere")
+
+    def _apply(self, line: Line, request: m.Apply) -> None:
+        if not self._applying.acquire(blocking=False):
+            busy = ConfigError("another change of plan is being made from this kernel; wait until it is done")
+            self._send(line, problem(request.id, busy))
+            return
+        try:
+            plan = self._cluster().apply(request.change, self._progress)
+            answer: m.PanelAnswer = m.Applied(id=request.id, plan=plan)
+        except Exception as exc:
+            answer = problem(request.id, exc)
+        finally:
+            self._applying.release()
+        self._send(line, answer)
+        self.changed()
+
+    def _progress(self, node: str, done: int, total: int, what: str) -> None:
+        self._push(m.LoadProgress(node=node, done=done, total=total, what=what))
+
+    def _cluster(self) -> PanelCluster:
+        cluster = self._current()
+        if cluster is None:
+            raise ConfigError("this kernel is not a node yet. Run %exo connect first.")
+        return cluster
+
+    # -- pushing -----------------------------------------------------------------------------------------
+
+    def _push_all(self) -> None:
+        """Until nobody looks any more: events as they come, batched; the status on change and once a second."""
+        watched: PanelCluster | None = None
+        unwatch: Callable[[], None] | None = None
+        told = 0.0
+        try:
+            while True:
+                self._wake.wait(STATUS_EVERY_S)
+                self._wake.clear()
+                with self._lock:
+                    if not self._lines:
+                        self._pusher = None
+                        self._events.clear()
+                        return
+                cluster = self._current()
+                if cluster is not watched:
+                    if unwatch is not None:
+                        unwatch()
+                    watched, self._changed = cluster, True
+                    unwatch = None if cluster is None else cluster.on_change(lambda _: self.changed())
+                for event in self._batch():
+                    self._send_all(event)
+                now = self._clock()
+                due = now - told
+                if due >= STATUS_EVERY_S or (self._changed and due >= STATUS_GAP_S):
+                    self._changed, told = False, now
+                    self._send_all(self._status(cluster))
+                elif self._changed:
+                    self._wake.set()  # comes round again when the gap is over
+                time.sleep(FLUSH_EVERY_S)  # what comes meanwhile goes out together
+        finally:
+            if unwatch is not None:
+                unwatch()
+
+    def _status(self, cluster: PanelCluster | None) -> m.StatusEvent:
+        software = f"exo_lab {__version__}"
+        if cluster is None:
+            return m.StatusEvent(software=software)
+        try:
+            status, links = cluster.status(), cluster.links()
+        except Exception as exc:
+            log.warning("the panel cannot read the cluster's status: %s", exc)
+            return m.StatusEvent(software=software)
+        return m.StatusEvent(
+            software=software,
+            status=status,
+            links=links,
+            strategies=cluster.strategies,
+            default_strategy=cluster.default_strategy,
+            predicts=cluster.predicts,
+        )
+
+    def _batch(self) -> list[Any]:
+        """The waiting events, neighbouring tokens of one request as one message."""
+        batch: list[Any] = []
+        while self._events:
+            event = self._events.popleft()
+            last = batch[-1] if batch else None
+            if isinstance(event, m.TokensEvent) and isinstance(last, m.TokensEvent) and last.request == event.request:
+                batch[-1] = m.TokensEvent(request=event.request, tokens=last.tokens + event.tokens)
+            elif isinstance(event, m.LoadProgress) and isinstance(last, m.LoadProgress) and last.node == event.node:
+                batch[-1] = event
+            else:
+                batch.append(event)
+        return batch
+
+    def _send_all(self, message: Any) -> None:
+        for line in tuple(self._lines):
+            self._send(line, message)
+
+    def _send(self, line: Line, message: Any) -> None:
+        try:
+            line.send(message)
+        except Exception as exc:
+            log.warning("a front end could not be told of %s and is dropped: %s", type(message).__name__, exc)
+            self._closed(line)
+
+
+_panel: Panel | None = None
+
+
+def panel() -> Panel | None:
+    """This kernel's panel; None where `register` was not called or there is no kernel."""
+    return _panel
+
+
+def register(current: Callable[[], PanelCluster | None]) -> Panel | None:
+    """Register the comm target in this kernel. Idempotent; None, and nothing done, outside a kernel."""
+    global _panel
+    from comm import get_comm_manager
+
+    if not in_kernel():
+        return None
+    if _panel is None:
+        _panel = Panel(current)
+        get_comm_manager().register_target(m.TARGET, _panel.opened)
+    return _panel
+
+
+def unregister() -> None:
+    """Take the comm target back and forget every front end. Idempotent."""
+    global _panel
+    from comm import get_comm_manager
+
+    if _panel is not None:
+        get_comm_manager().unregister_target(m.TARGET, _panel.opened)
+        _panel.close()
+        _panel = None
