@@ -180,10 +180,11 @@ def write_gguf(
     seed: int = 0,
     kind: str = "F32",
     metadata: dict[str, str | int | float | bool] | None = None,
+    pre: str = "smollm",
 ) -> TinySource:
     """Write the model of `tiny_source` (same arguments) as llama.cpp's converter would; returns that model.
 
-    `metadata` is added last and may replace what is there. The file has a byte-level tokenizer and a chat template.
+    `metadata` may replace what is there. The file has a chat template and a byte-level tokenizer that splits as `pre`.
     """
     source = tiny_source(config, seed=seed, kind=kind)
     config = source.config
@@ -211,7 +212,7 @@ def write_gguf(
         full = key if key.startswith(("general.", "tokenizer.", "split.")) else f"{config.architecture}.{key}"
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](full, value)
-    add_tokenizer(writer, config.vocab_size)
+    add_tokenizer(writer, config.vocab_size, pre)
     if config.rope_scaling and config.rope_scaling.kind == "llama3":
         writer.add_tensor("rope_freqs.weight", llama3_divisors(config))
     for weight in source.weights.values():

@@ -30,11 +30,11 @@ def vocabulary(size: int) -> tuple[list[str], list[str]]:
     return [*tokens, *(f"<unused{i}>" for i in range(size - len(tokens)))], merges
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, size: int) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, size: int, pre: str) -> None:
     """Into a GGUF file's metadata."""
     tokens, merges = vocabulary(size)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types([3 if i < len(SPECIAL) else 1 for i in range(len(tokens))])
     writer.add_token_merges(merges)

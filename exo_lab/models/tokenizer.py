@@ -1,34 +1,30 @@
-"""Text to tokens and back, and the chat template. Built on the `tokenizers` library; knows no weights.
-
-A chat template is a Jinja program that came with a model file, so it runs in Jinja's immutable sandbox.
-"""
+"""Text to tokens and back, and the chat template. Built on the `tokenizers` library; knows no weights and no files."""
 
 from __future__ import annotations
 
-import datetime
 import functools
-import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from exo_lab.core.errors import ModelError, UnsupportedModel
+from exo_lab.core.errors import ModelError
+from exo_lab.models.chat_template import ChatTemplate
+from exo_lab.models.pieces import Pieces, PieceStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import jinja2
     import tokenizers
 
-REPLACEMENT = "\ufffd"  # what half a character decodes to
 # Names of tokens that end an answer, by how common families call them.
-ENDS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "</s>", "<end_of_turn>")
-MAX_PENDING = 16  # tokens that may pile up without a complete character; more are broken bytes, shown as such
+ENDS = (
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>", "<|end|>", "</s>", "<end_of_turn>",
+)  # fmt: skip
 
 
 class TextStream(Protocol):
-    """Turns one answer's tokens into text."""
+    """Turns one answer's tokens into text. The pieces, put together, are what `Tokenizer.decode` gives."""
 
     def add(self, token_id: int) -> str:
-        """The text that this token completes; may be empty."""
+        """The text that this token completes; empty for a special token or half a character."""
         ...
 
     def flush(self) -> str:
@@ -46,6 +42,9 @@ class Tokenizer:
         template: Jinja source of the chat template, empty if there is none.
         special: texts of the special tokens that templates may use: "bos_token", "eos_token" ...
         name: of the model, for messages.
+
+    Raises:
+        UnsupportedModel: the tokenizer decodes in a way that we do not know.
     """
 
     def __init__(
@@ -58,10 +57,12 @@ class Tokenizer:
         special: Mapping[str, str] | None = None,
         name: str = "this model",
     ) -> None:
-        self._core, self._bos, self._source, self._name = core, bos, template, name
-        self._special = dict(special or {})
+        core.no_truncation()  # a file may ask for either; a prompt is never cut off or filled up in silence
+        core.no_padding()
+        self._core, self._bos, self._name = core, bos, name
+        self._pieces = Pieces(core, name)
+        self._template = ChatTemplate(template, special or {}, name) if template else None
         self.eos = tuple(dict.fromkeys(eos))
-        self._hidden = {token for token, added in core.get_added_tokens_decoder().items() if added.special}
 
     @property
     def vocab_size(self) -> int:
@@ -71,30 +72,43 @@ class Tokenizer:
     @property
     def has_template(self) -> bool:
         """Can it chat?"""
-        return bool(self._source)
+        return self._template is not None
 
-    def encode(self, text: str, *, bos: bool = True) -> list[int]:
-        """Token ids of a text. Special tokens that are written out in it are recognised.
+    def encode(self, text: str, *, special: bool = True, bos: bool = True) -> list[int]:
+        """Token ids of a text.
 
         Args:
             text: any text.
+            special: special tokens that are written out in the text are those tokens; else they are mere text.
             bos: begin with the model's first token, if it has one; a chat template writes that itself.
         """
-        ids = self._core.encode(text, add_special_tokens=False).ids
+        core = self._core if special else self._literal
+        ids = core.encode(text, add_special_tokens=False).ids
         return [self._bos, *ids] if bos and self._bos is not None else ids
 
+    @functools.cached_property
+    def _literal(self) -> tokenizers.Tokenizer:
+        """A copy of its own: which way to read is a switch on the library's object, and threads share that."""
+        copy = type(self._core).from_str(self._core.to_str())
+        copy.encode_special_tokens = True
+        return copy
+
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
-        return self._core.decode(list(ids), skip_special_tokens=True)
+        """The text of tokens, special ones left out. Bytes that are no character become U+FFFD."""
+        stream = self.stream()
+        return "".join([stream.add(token_id) for token_id in ids]) + stream.flush()
 
     def token_text(self, token_id: int) -> str:
         """One token for people: its text, or its name if it is special or half a character."""
-        text = self._core.decode([token_id], skip_special_tokens=False)
-        return (self._core.id_to_token(token_id) or f"<{token_id}>") if not text or REPLACEMENT in text else text
+        try:
+            text = self._pieces.shown(token_id).decode("utf-8")
+        except UnicodeDecodeError:
+            text = ""
+        return text or self._core.id_to_token(token_id) or f"<{token_id}>"
 
     def stream(self) -> TextStream:
         """A fresh stream for one answer."""
-        return _Stream(self)
+        return PieceStream(self._pieces)
 
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The text that the model was trained to see for a conversation.
@@ -106,71 +120,8 @@ class Tokenizer:
         Raises:
             ModelError: the model has no template, or the template does not take these messages.
         """
-        if not self._source:
+        if self._template is None:
             raise ModelError(
                 f"{self._name} has no chat template: it is a base model. Use --raw to complete plain text."
             )
-        import jinja2
-
-        try:
-            return _compiled(self._source).render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                **self._special,
-            )
-        except (jinja2.TemplateError, TypeError) as exc:
-            raise ModelError(f"the chat template of {self._name} does not take these messages: {exc}") from exc
-
-
-class _Stream:
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._shown: list[int] = []  # the last tokens whose text was given out: what follows may depend on them
-        self._pending: list[int] = []
-
-    def add(self, token_id: int) -> str:
-        if token_id in self._tokenizer._hidden:
-            return ""
-        self._pending.append(token_id)
-        text = self._new_text()
-        if text.endswith(REPLACEMENT) and len(self._pending) < MAX_PENDING:
-            return ""
-        return self._give(text)
-
-    def flush(self) -> str:
-        return self._give(self._new_text()) if self._pending else ""
-
-    def _new_text(self) -> str:
-        """What the pending tokens add, decoded behind the last ones: some decoders drop a leading space."""
-        before = self._tokenizer.decode(self._shown)
-        return self._tokenizer.decode([*self._shown, *self._pending])[len(before) :]
-
-    def _give(self, text: str) -> str:
-        self._shown, self._pending = self._pending, []
-        return text
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(source: str) -> jinja2.Template:
-    """A template with what templates expect, as Transformers provides it."""
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: Any, indent: int | None = None, **_: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(
-        form
-    )  # local, as people read it
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateError as exc:
-        raise UnsupportedModel(f"the model's chat template cannot be read: {exc}") from exc
+        return self._template.render(messages, add_generation_prompt=add_generation_prompt)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exo_lab.core.errors import CorruptModel, UnsupportedModel
+from exo_lab.core.errors import CorruptModel, ModelError, UnsupportedModel
 from exo_lab.models.tokenizer import ENDS, Tokenizer
 
 if TYPE_CHECKING:
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
 
     import tokenizers
 
-CONTROL, USER_DEFINED, BYTE = 3, 4, 6  # llama.cpp's token types
+UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6  # llama.cpp's token types
+MAX_TOKEN_CHARACTERS = 1024  # SentencePiece's rules are found by cutting every token everywhere
 _PREFIX = "tokenizer.ggml."
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -22,20 +22,31 @@ _LLAMA3 = (
     r"|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-# How text is split before merging, by llama.cpp's name of it. A list: single digits are split off first.
-_SPLITS: dict[str, tuple[str, bool]] = {
-    "default": (_GPT2, False),
-    "gpt-2": (_GPT2, False),
-    "smollm": (_GPT2, True),
-    "starcoder": (_GPT2, True),
-    "refact": (_GPT2, True),
-    "codeshell": (_GPT2, True),
-    "llama-bpe": (_LLAMA3, False),
-    "llama3": (_LLAMA3, False),
-    "llama-v3": (_LLAMA3, False),
-    "smaug-bpe": (_LLAMA3, False),
-    "qwen2": (_QWEN2, False),
-    "deepseek-r1-qwen": (_QWEN2, False),
+_UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+_TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Split(NamedTuple):
+    """How text is split before merging. `whole`: a word that is a token is that token, whatever the merges say."""
+
+    pattern: str
+    digits: bool = False  # single digits are split off first
+    whole: bool = False
+    bos: bool = False  # a text begins with the first token unless the file says otherwise
+    composed: bool = False  # Unicode's composed form (NFC) first; llama.cpp leaves that out, the model was trained so
+
+
+# By llama.cpp's names (`llama-vocab.cpp`); the patterns are those of the models' own tokenizer.json.
+SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("default", "gpt-2"), Split(_GPT2)),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "codeshell"), Split(_GPT2, digits=True)),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), Split(_LLAMA3, whole=True, bos=True)),
+    "smaug-bpe": Split(_LLAMA3),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Split(_QWEN2, composed=True)),
+    "tekken": Split(_TEKKEN, whole=True, bos=True),
 }
 
 
@@ -47,77 +58,94 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
         CorruptModel: the description is incomplete or contradicts itself.
     """
     kind = metadata.get(f"{_PREFIX}model")
-    tokens = metadata.get(f"{_PREFIX}tokens")
-    if not isinstance(tokens, list) or not tokens:
+    tokens = _list(metadata, "tokens", str, name)
+    if not tokens:
         raise CorruptModel(
             f"{name}: the file has no tokenizer (tokenizer.ggml.tokens). Try another file of this model."
         )
-    types = metadata.get(f"{_PREFIX}token_type") or [1] * len(tokens)
+    types = _list(metadata, "token_type", int, name) or [1] * len(tokens)
     if len(types) != len(tokens):
         raise CorruptModel(f"{name}: {len(tokens)} tokens but {len(types)} token types")
-    match kind:
-        case "gpt2":
-            core = _byte_level(metadata, tokens, name)
-        case "llama":
-            core = _sentencepiece(metadata, tokens, types, name)
-        case _:
-            raise UnsupportedModel(f"{name}: tokenizer {kind!r} is not supported; supported are gpt2 and llama")
-    _add_special(core, tokens, types)
+    begins = kind == "llama"
+    try:
+        match kind:
+            case "gpt2":
+                split = _split(metadata, name)
+                begins = split.bos
+                core = _byte_level(split, tokens, _list(metadata, "merges", str, name))
+            case "llama":
+                scores = _list(metadata, "scores", float, name)
+                core = _sentencepiece(tokens, types, scores, metadata.get(f"{_PREFIX}add_space_prefix", True))
+            case _:
+                raise UnsupportedModel(f"{name}: tokenizer {kind!r} is not supported; supported are gpt2 and llama")
+        _add_special(core, tokens, types)
+    except ModelError:
+        raise
+    except Exception as exc:  # the library's own class: the parts do not fit each other
+        raise CorruptModel(f"{name}: its tokenizer contradicts itself: {exc}. Try another file of this model.") from exc
 
     def named(which: str) -> int | None:
         value = metadata.get(f"{_PREFIX}{which}_token_id")
         return value if isinstance(value, int) and 0 <= value < len(tokens) else None
 
-    ends = [named("eos"), named("eot"), *(core.token_to_id(end) for end in ENDS)]
-    controls = {i for i, kind_ in enumerate(types) if kind_ == CONTROL}
-    bos = named("bos")
-    adds_bos = metadata.get(f"{_PREFIX}add_bos_token", kind == "llama")
     special = {
         f"{which}_token": tokens[found]
         for which, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
         if (found := named(key)) is not None
     }
-    eos = [end for end in ends if end is not None and (end in controls or end == named("eos"))]
+    by_name = [core.token_to_id(end) for end in ENDS]
+    ends = [named("eos"), named("eot"), *(end for end in by_name if end is not None and types[end] == CONTROL)]
     template = metadata.get("tokenizer.chat_template", "")
-    return Tokenizer(core, eos=eos, bos=bos if adds_bos else None, template=template, special=special, name=name)
+    return Tokenizer(
+        core,
+        eos=[end for end in ends if end is not None],
+        bos=named("bos") if metadata.get(f"{_PREFIX}add_bos_token", begins) else None,
+        template=template if isinstance(template, str) else "",
+        special=special,
+        name=name,
+    )
 
 
-def _byte_level(metadata: Mapping[str, Any], tokens: list[str], name: str) -> tokenizers.Tokenizer:
-    from tokenizers import Regex, decoders, models, pre_tokenizers
+def _list(metadata: Mapping[str, Any], key: str, kind: type, name: str) -> list[Any]:
+    """A list of the metadata, empty if there is none; CorruptModel if it holds something else."""
+    found = metadata.get(_PREFIX + key, [])
+    if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
+        raise CorruptModel(f"{name}: {_PREFIX}{key} is not a list of {kind.__name__}. Try another file of this model.")
+    return found
+
+
+def _split(metadata: Mapping[str, Any], name: str) -> Split:
+    pre = metadata.get(f"{_PREFIX}pre", "default")
+    if pre not in SPLITS:
+        raise UnsupportedModel(f"{name}: text splitting {pre!r} is not supported; supported are {', '.join(SPLITS)}")
+    return SPLITS[pre]
+
+
+def _byte_level(split: Split, tokens: list[str], merges: list[str]) -> tokenizers.Tokenizer:
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Core
 
-    pre = metadata.get(f"{_PREFIX}pre", "default")
-    if pre not in _SPLITS:
-        raise UnsupportedModel(f"{name}: text splitting {pre!r} is not supported; supported are {', '.join(_SPLITS)}")
-    pattern, digits = _SPLITS[pre]
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(f"{_PREFIX}merges", [])]
-    if any(len(merge) != 2 for merge in merges):
-        raise CorruptModel(f"{name}: a merge rule of the tokenizer has not two parts")
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    try:
-        core = Core(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pattern is _LLAMA3))
-    except Exception as exc:
-        raise CorruptModel(f"{name}: the tokenizer's merges do not fit its tokens: {exc}") from exc
-    splits: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
-    if pattern is _GPT2:
-        splits.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True))
-    else:
-        splits += [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    core.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    pairs: list[Any] = [tuple(merge.split(" ", 1)) for merge in merges]
+    core = Core(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=split.whole))
+    if split.composed:
+        core.normalizer = normalizers.NFC()
+    steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if split.digits else []
+    steps.append(pre_tokenizers.Split(Regex(split.pattern), "isolated"))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    core.pre_tokenizer = pre_tokenizers.Sequence(steps)
     core.decoder = decoders.ByteLevel()
     return core
 
 
-def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], types: list[int], name: str) -> tokenizers.Tokenizer:
+def _sentencepiece(tokens: list[str], types: list[int], scores: list[float], prefix: object) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as Core
     from tokenizers import decoders, models, normalizers
 
-    scores = metadata.get(f"{_PREFIX}scores")
-    if not isinstance(scores, list) or len(scores) != len(tokens):
-        raise CorruptModel(f"{name}: the tokenizer has no score for each token")
+    if len(scores) != len(tokens):
+        raise ValueError(f"{len(tokens)} tokens but {len(scores)} scores")
+    if max(map(len, tokens)) > MAX_TOKEN_CHARACTERS:
+        raise ValueError(f"a token has more than {MAX_TOKEN_CHARACTERS} characters")
     vocabulary = {token: i for i, token in enumerate(tokens)}
     # SentencePiece's BPE merges the pair whose result scores best; as merge rules, in order of that score.
     merges: list[tuple[int, tuple[str, str]]] = []
@@ -130,17 +158,9 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], types: list[i
             if token[:at] in vocabulary and token[at:] in vocabulary
         ]
     merges.sort(key=lambda rule: (-scores[rule[0]], vocabulary[rule[1][0]], vocabulary[rule[1][1]]))
-    unknown = next((token for token in tokens if re.fullmatch(r"<unk>", token)), None)
-    core = Core(
-        models.BPE(
-            vocab=vocabulary,
-            merges=[rule for _, rule in merges],
-            unk_token=unknown,
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
-    prefix = bool(metadata.get(f"{_PREFIX}add_space_prefix", True))
+    unknown = next((token for token, kind in zip(tokens, types, strict=True) if kind == UNKNOWN), None)
+    pairs = [rule for _, rule in merges]
+    core = Core(models.BPE(vocab=vocabulary, merges=pairs, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     steps: list[Any] = [normalizers.Prepend("▁")] if prefix else []
     core.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
     tail: list[Any] = [decoders.Strip(" ", 1, 0)] if prefix else []
@@ -151,7 +171,7 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], types: list[i
 def _add_special(core: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:
     from tokenizers import AddedToken
 
-    for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):
-        texts = [token for token, kind in zip(tokens, types, strict=True) if kind == wanted]
+    for wanted, special in (((UNKNOWN, CONTROL), True), ((USER_DEFINED,), False)):
+        texts = [token for token, kind in zip(tokens, types, strict=True) if kind in wanted]
         added = [AddedToken(text, special=special, normalized=False) for text in texts]
         (core.add_special_tokens if special else core.add_tokens)(added)

@@ -11,6 +11,8 @@ from exo_lab.models.tokenizer import ENDS, Tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import tokenizers
+
 
 def tokenizer_from_folder(folder: Path, name: str) -> Tokenizer:
     """The tokenizer of a hub folder.
@@ -36,19 +38,35 @@ def tokenizer_from_folder(folder: Path, name: str) -> Tokenizer:
     ends: list[int] = []
     eos = generation.get("eos_token_id", _optional(folder / "config.json").get("eos_token_id"))
     ends += [one for one in (eos if isinstance(eos, list) else [eos]) if isinstance(one, int)]
-    ends += [found for end in (special.get("eos_token"), *ENDS) if end and (found := core.token_to_id(end)) is not None]
-    # Whether a text begins with a special token is best asked of the tokenizer itself.
-    begun = core.encode("a").ids
-    plain = core.encode("a", add_special_tokens=False).ids
-    bos = begun[0] if len(begun) > len(plain) else None
-    template = settings.get("chat_template", "")
-    if isinstance(template, list):
-        named = {one.get("name"): one.get("template", "") for one in template if isinstance(one, dict)}
-        template = named.get("default", "")
+    named = (special.get("eos_token"), *(end for end in ENDS if end in _specials(core)))
+    ends += [found for end in named if end and (found := core.token_to_id(end)) is not None]
+    template = _template(folder, settings)
+    return Tokenizer(core, eos=ends, bos=_bos(core), template=template, special=special, name=name)
+
+
+def _specials(core: tokenizers.Tokenizer) -> set[str]:
+    return {token.content for token in core.get_added_tokens_decoder().values() if token.special}
+
+
+def _bos(core: tokenizers.Tokenizer) -> int | None:
+    """The token that begins every text, asked of the tokenizer itself."""
+    begun, plain = core.encode("a").ids, core.encode("a", add_special_tokens=False).ids
+    return begun[0] if len(begun) > len(plain) and begun[1 : 1 + len(plain)] == plain else None
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> str:
     apart = folder / "chat_template.jinja"
     if apart.exists():
-        template = apart.read_text(encoding="utf-8")
-    return Tokenizer(core, eos=ends, bos=bos, template=template or "", special=special, name=name)
+        try:
+            return apart.read_text(encoding="utf-8")
+        except UnicodeDecodeError as exc:
+            raise CorruptModel(f"{apart} is not UTF-8: {exc}. Download it again.") from exc
+    found = settings.get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next(
+            (one.get("template") for one in found if isinstance(one, dict) and one.get("name") == "default"), ""
+        )
+    return found if isinstance(found, str) else ""
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -56,8 +74,8 @@ def _optional(path: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
-        raise CorruptModel(f"{path} is not JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise CorruptModel(f"{path} is not JSON: {exc}. Download it again.") from exc
     return data if isinstance(data, dict) else {}
 
 
