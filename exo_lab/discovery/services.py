@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 TYPE = "_exo-lab._tcp.local."
-TTL_S = 60  # shorter than the 75 minutes that DNS-SD proposes: who vanished without a word is forgotten in a minute
+TTL_S = 60  # not the 75 minutes that DNS-SD proposes: who vanished without a word is forgotten in a minute or two
 RESOLVE_MS = 3000
 MAX_INSTANCES = 256
 MAX_RESOLVING = 32
@@ -94,6 +94,7 @@ class ZeroconfPort:
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._closed = False
         self._browser: AsyncServiceBrowser = AsyncServiceBrowser(zeroconf.zeroconf, TYPE, handlers=[self._changed])
+        self._looking = asyncio.create_task(self._look_again(), name="mdns, looking again")
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -131,6 +132,19 @@ class ZeroconfPort:
                 "one of them and start that node again."
             )
 
+    async def _look_again(self) -> None:
+        """Ask anew who is there, twice in a time to live.
+
+        zeroconf believes in an instance's name for 19 minutes at least, and asks for new ones at the start only. Asked
+        again, those whose other records are too old are resolved: who does not answer is gone, until it does again.
+        """
+        from zeroconf.asyncio import AsyncServiceBrowser
+
+        while True:
+            await asyncio.sleep(self._ttl_s / 2)
+            await self._browser.async_cancel()
+            self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, TYPE, handlers=[self._changed])
+
     # -- browsing ----------------------------------------------------------------------------------------
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
@@ -162,7 +176,8 @@ class ZeroconfPort:
         if await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS):
             self._tell(info, name)
         else:
-            self._known.discard(name)  # it is read when it announces itself again
+            self._known.discard(name)
+            self._seen(_instance(name), None)
 
     def _resolved(self, name: str, task: asyncio.Task[None]) -> None:
         if self._resolving.get(name) is task:
@@ -179,7 +194,7 @@ class ZeroconfPort:
         if self._closed:
             return
         self._closed = True
-        tasks: list[asyncio.Task[Any]] = list(self._resolving.values())
+        tasks: list[asyncio.Task[None]] = [self._looking, *self._resolving.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
