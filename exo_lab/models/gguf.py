@@ -31,7 +31,7 @@ def open_gguf(path: Path, name: str) -> FileSource:
     Raises:
         CorruptModel, UnsupportedModel: see their texts.
     """
-    header = read_header(path)
+    header = read_header(path, lists=False)
     tensors = dict(header.tensors)
     table = tensors.pop(FREQUENCIES, None)
     config = config_from_header(header, name, None if table is None else _values(table))

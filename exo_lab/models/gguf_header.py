@@ -23,6 +23,7 @@ MAX_ELEMENTS = 1 << 23  # of all arrays together
 MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 4
 MAX_DEPTH = 4
+SHORT_LIST = 64  # elements
 DEFAULT_ALIGNMENT = 32
 SAMPLE_BYTES = 64  # of a tensor's beginning, middle and end, for the digest
 
@@ -43,8 +44,12 @@ class GgufHeader(NamedTuple):
     digest: str
 
 
-def read_header(path: Path) -> GgufHeader:
+def read_header(path: Path, *, lists: bool = True) -> GgufHeader:
     """Read and check a file's header.
+
+    Args:
+        path: of the file.
+        lists: keep long lists too. They are the tokenizer; a node that only wants weights need not have it in memory.
 
     Raises:
         CorruptModel: not a GGUF file, cut off, or its lengths contradict each other.
@@ -55,14 +60,14 @@ def read_header(path: Path) -> GgufHeader:
         raise CorruptModel(f"{path} has {size} bytes, too few for a GGUF header. Download it again.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         try:
-            return _Reader(view, path, size).header()
+            return _Reader(view, path, size, lists).header()
         except UnicodeDecodeError as exc:
             raise CorruptModel(f"{path}: a name or key in the header is not UTF-8. Download it again.") from exc
 
 
 class _Reader:
-    def __init__(self, view: mmap.mmap, path: Path, size: int) -> None:
-        self.view, self.path, self.size, self.at = view, path, size, 4
+    def __init__(self, view: mmap.mmap, path: Path, size: int, lists: bool) -> None:
+        self.view, self.path, self.size, self.lists, self.at = view, path, size, lists, 4
         self.elements_left = MAX_ELEMENTS
 
     def header(self) -> GgufHeader:
@@ -145,6 +150,10 @@ class _Reader:
         self.need(value, f"a list of {value} {what}")  # every one takes at least a byte
         return value
 
+    def skip(self, n_bytes: int) -> None:
+        self.need(n_bytes, f"a value of {n_bytes} bytes in the header")
+        self.at += n_bytes
+
     def text(self, limit: int = MAX_HEADER_BYTES) -> str:
         length = self.scalar("<Q")
         self.need(length, f"a text of {length} bytes in the header")
@@ -172,9 +181,17 @@ class _Reader:
         if self.elements_left < 0:
             raise CorruptModel(f"{self.path}: the header's arrays have more than {MAX_ELEMENTS} elements")
         form = _SCALARS.get(inner)
+        left_out = not self.lists and count > SHORT_LIST
+        if left_out and inner == _STRING:
+            for _ in range(count):
+                self.skip(self.scalar("<Q"))
+            return []
         if form is None:
             return [self.value(inner, depth + 1) for _ in range(count)]
         size = struct.calcsize(form) * count
+        if left_out:
+            self.skip(size)
+            return []
         self.need(size, f"an array of {count} elements")
         values = struct.unpack_from(f"<{count}{form[1]}", self.view, self.at)
         self.at += size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import gguf
@@ -18,6 +19,7 @@ from exo_lab.core.weights import STORAGE_KINDS
 from exo_lab.engines import tensors
 from exo_lab.models.dequant import dequantise
 from exo_lab.models.gguf import open_gguf
+from exo_lab.models.gguf_header import read_header
 from exo_lab.models.stored import BLOCKS
 from tests.tiny import LLAMA3, same_shape, shapes, tiny_config, tiny_source, to_half_split, write_gguf
 
@@ -256,6 +258,32 @@ def test_the_digest_is_the_weights_whatever_the_file_is_called(tmp_path):
         source.close()
     assert digests.pop("same") == digests["one"]
     assert len(set(digests.values())) == len(digests)
+
+
+def test_opening_weights_leaves_out_the_lists_of_the_tokenizer_and_changes_nothing_else(tmp_path):
+    write_gguf(tmp_path / "m.gguf")
+    whole, short = read_header(tmp_path / "m.gguf"), read_header(tmp_path / "m.gguf", lists=False)
+    lists = {key for key, value in whole.metadata.items() if isinstance(value, list) and len(value) > 64}
+    assert lists == {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type"}
+    assert short.tensors == whole.tensors
+    assert short.digest == whole.digest
+    assert short.metadata == {key: [] if key in lists else value for key, value in whole.metadata.items()}
+
+
+@pytest.mark.real_model
+def test_a_share_of_the_real_model_takes_the_memory_of_that_share(real_model):
+    tracemalloc.start()  # NumPy reports to it too
+    try:
+        source = open_gguf(real_model, "smollm2-135m")
+        shard = Shard(model="m", start=10, end=20, n_layers=30)
+        held = [source.weight(name).raw() for name in tensors.names(source.config, shard)]
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    share = source.config.shard_bytes(10, 20)
+    assert sum(raw.nbytes for raw in held) == share == source.bytes_read
+    assert share <= now <= peak < share + (2 << 20)
+    source.close()
 
 
 @pytest.mark.real_model
