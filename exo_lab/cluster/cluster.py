@@ -100,7 +100,7 @@ class Cluster:
             NodeStatus(
                 device=peer.card.device,
                 liveness=peer.liveness,
-                address=peer.card.control,
+                address=peer.control,
                 latency_s=peer.latency_s,
                 seen_s_ago=now - peer.heard_at,
                 load=peer.load,

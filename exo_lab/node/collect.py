@@ -63,7 +63,7 @@ async def collect(
             return None
         return reply if isinstance(reply, Collected) else None
 
-    for answer in await asyncio.gather(*(ask(peer.card.control) for peer in new)):
+    for answer in await asyncio.gather(*(ask(peer.control) for peer in new)):
         if answer is not None:
             known = known.merge(answer.topology)
             seen |= set(answer.visited)

@@ -11,17 +11,24 @@ import msgspec
 
 from exo_lab.core.messages import NodeCard
 from exo_lab.core.status import Liveness
+from exo_lab.core.topology import LinkKind
+from exo_lab.discovery.merge import move
 
 LOST_AFTER_S = 6.0  # silence that means loss; several pings, so that a busy machine is not called dead
 FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """One other node. `heard_at` is when it last spoke."""
+    """One other node. `heard_at` is when it last spoke.
+
+    `way` is the control address by which it is reached, if that is another than its card says; `kind` what link it is.
+    """
 
     card: NodeCard
     liveness: Liveness
     heard_at: float
+    way: str = ""
+    kind: LinkKind = "unknown"
     found_by: str = ""
     latency_s: float | None = None
     load: float | None = None
@@ -32,6 +39,16 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     def id(self) -> str:
         """The device id."""
         return self.card.device.id
+
+    @property
+    def control(self) -> str:
+        """Where it answers."""
+        return self.way or self.card.control
+
+    @property
+    def data(self) -> str:
+        """Where it takes frames: on the same way."""
+        return move(self.card.data, self.way) if self.way else self.card.data
 
 
 class Members(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +67,15 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     card: NodeCard
     found_by: str
     now: float
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """It is to be reached by this way from now on."""
+
+    id: str
+    way: str
+    kind: LinkKind
+    found_by: str
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +110,7 @@ class Ticked(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
-Event = Heard | Answered | Silent | Gone | Ticked
+Event = Heard | Reached | Answered | Silent | Gone | Ticked
 
 
 def step(members: Members, event: Event) -> Members:
@@ -95,11 +121,30 @@ def step(members: Members, event: Event) -> Members:
             if known is not None and known.liveness != "lost" and known.card.version > card.version:
                 return members
             same = known is not None and known.card == card
-            latency = known.latency_s if known is not None and same else None
+            if known is None or not same:
+                return _with(members, Peer(card=card, liveness="alive", heard_at=now, found_by=found_by))
             return _with(
                 members,
-                Peer(card=card, liveness="alive", heard_at=now, found_by=found_by, latency_s=latency),
+                Peer(
+                    card=card,
+                    liveness="alive",
+                    heard_at=now,
+                    way=known.way,
+                    kind=known.kind,
+                    found_by=known.found_by if known.way else found_by,
+                    latency_s=known.latency_s,
+                ),
             )
+        case Reached(id=peer_id, way=way) if peer_id in members.peers:
+            peer = members.peers[peer_id]
+            moved = msgspec.structs.replace(
+                peer,
+                way="" if way == peer.card.control else way,
+                kind=event.kind,
+                found_by=event.found_by,
+                latency_s=peer.latency_s if way == peer.control else None,
+            )
+            return _with(members, moved)
         case Answered(id=peer_id, now=now) if peer_id in members.peers:
             return _with(
                 members,

@@ -169,7 +169,7 @@ class Node:
 
     def peer_lost(self, peer: Peer) -> None:
         """A peer went away: what it asked for is freed, and what needed it ends with an error. See `Watcher`."""
-        self.ring.post(RequesterLost(peer.id, peer.card.data))
+        self.ring.post(RequesterLost(peer.id, peer.data))
         self.book.proposer_lost(peer.id)
         name = peer.card.device.name
         for request in self.ring.requests:
@@ -201,7 +201,7 @@ class Node:
             subject = f"plans of {peer.id}"
             try:
                 reply = await self.parts.control.request(
-                    peer.card.control, msg.GetPlans(), timeout_s=self.timing.ping_timeout_s
+                    peer.control, msg.GetPlans(), timeout_s=self.timing.ping_timeout_s
                 )
                 if isinstance(reply, msg.Plans):
                     for plan, model in zip(reply.plans, reply.models, strict=False):

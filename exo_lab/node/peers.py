@@ -17,6 +17,7 @@ from exo_lab.core.errors import ExoError, FrameError, NodeLost, PeerUnreachable,
 from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard, Ping, Pong
 from exo_lab.core.topology import Sighting, Topology, link, topology
 from exo_lab.node import membership as m
+from exo_lab.node.ways import Ways
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -72,7 +73,7 @@ class Peers:
         self.card = card
         self._control, self._identity, self._problems = control, identity, problems
         self._watcher, self._timing, self._refused = watcher, timing, refused
-        self._found: dict[str, tuple[Found, ...]] = {}  # by discovery
+        self._ways = Ways()
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Peers:
             link(
                 self.card.device.id,
                 peer.id,
-                kind="loopback" if peer.card.host == self.card.host else "unknown",
+                kind="loopback" if peer.card.host == self.card.host and peer.kind == "unknown" else peer.kind,
                 latency_s=peer.latency_s,
                 measured_at=0.0 if peer.latency_s is None else to_wall_clock + peer.heard_at,
             )
@@ -98,7 +99,7 @@ class Peers:
     def data_address(self, node: str) -> str | None:
         """Where a living peer takes frames. Any thread."""
         peer = self.members.peers.get(node)
-        return None if peer is None or peer.liveness == "lost" else peer.card.data
+        return None if peer is None or peer.liveness == "lost" else peer.data
 
     def control_address(self, node: str) -> str:
         """Where a node answers; NodeLost if it is not in the cluster. Any thread."""
@@ -107,7 +108,7 @@ class Peers:
         peer = self.members.peers.get(node)
         if peer is None or peer.liveness == "lost":
             raise NodeLost(f"node {node} is not in the cluster any more. See `%exo nodes`.")
-        return peer.card.control
+        return peer.control
 
     # -- meeting -----------------------------------------------------------------------------------------
 
@@ -116,23 +117,24 @@ class Peers:
         subject = f"discovery {discovery.name}"
         async with _closing(discovery.watch(self.card)) as sightings:
             async for found in sightings:
-                self._found[discovery.name] = tuple(found)
+                for address in self._ways.see(discovery.name, found):
+                    self._problems.settle(f"peer {address}")
+                self._take_better_ways()
                 if discovery.problems:
                     self._problems.note(subject, " ".join(discovery.problems))
                 else:
                     self._problems.settle(subject)
-                await self._greet_all(found)
+                await self._greet_all()
 
     async def greet_missing(self) -> None:
         """Greet again who is in sight and not a living member: it started late, or was lost and came back."""
         while True:
             await asyncio.sleep(self._timing.greet_again_s)
-            await self._greet_all([one for group in self._found.values() for one in group])
+            await self._greet_all()
 
-    async def _greet_all(self, found: Iterable[Found]) -> None:
-        known = {peer.card.control for peer in self.members.alive()} | {self.card.control}
-        new = {one.address: one for one in found if one.address not in known}
-        await asyncio.gather(*(self._greet(one) for one in new.values()))
+    async def _greet_all(self) -> None:
+        new = self._ways.to_greet(self.members, self.card.device.id, self.card.control)
+        await asyncio.gather(*(self._greet(one) for one in new))
 
     async def _greet(self, found: Found) -> None:
         subject = f"peer {found.address}"
@@ -141,10 +143,17 @@ class Peers:
             reply = await self._control.request(found.address, hello, timeout_s=self._timing.hello_timeout_s)
             if isinstance(reply, Hello):
                 self.hear(reply.card, found.source)
+                self._ways.prove(found.address, reply.card.device.id)
+                self._take_better_ways()
         except ExoError as exc:
             self._problems.note(subject, f"{found.name or found.address} ({found.source}): {exc}")
         else:
             self._problems.settle(subject)
+
+    def _take_better_ways(self) -> None:
+        """A better link to a peer came in sight, or the one in use went out of it."""
+        for peer, way in self._ways.better(self.members):
+            self.apply(m.Reached(id=peer, way=way.address, kind=way.kind, found_by=way.source))
 
     def hear(self, card: NodeCard, found_by: str) -> None:
         """Somebody introduced itself.
@@ -200,7 +209,7 @@ class Peers:
         sent = time.perf_counter()
         try:
             ping = Ping(sequence=sequence)
-            reply = await self._control.request(peer.card.control, ping, timeout_s=self._timing.ping_timeout_s)
+            reply = await self._control.request(peer.control, ping, timeout_s=self._timing.ping_timeout_s)
         except PeerUnreachable:
             self._silent(peer)
             return
@@ -226,6 +235,9 @@ class Peers:
             self.apply(m.Gone(id=peer.id, now=now))
         else:
             self.apply(m.Silent(id=peer.id, now=now, lost_after_s=self._timing.lost_after_s))
+            if peer.liveness == "suspect":  # the second time in a row: perhaps it is the link, and there is another
+                self._ways.doubt(peer.control)
+                self._take_better_ways()
 
     def left(self, node: str) -> None:
         """A peer said goodbye."""
@@ -245,7 +257,7 @@ class Peers:
         """Tell everybody that this node leaves."""
         leave = Leave(node=self.card.device.id)
         await asyncio.gather(
-            *(self.tell(peer.card.control, leave, self._timing.leave_timeout_s) for peer in self.members.alive())
+            *(self.tell(peer.control, leave, self._timing.leave_timeout_s) for peer in self.members.alive())
         )
 
     async def tell(self, address: str, message: ControlMessage, timeout_s: float) -> ExoError | None:
@@ -268,5 +280,5 @@ async def _closing(sightings: AsyncIterator[Sequence[Found]]) -> AsyncGenerator[
             await close()
 
 
-def _shown(members: m.Members) -> Iterable[tuple[str, str, int]]:
-    return [(key, peer.liveness, peer.card.version) for key, peer in members.peers.items()]
+def _shown(members: m.Members) -> Iterable[tuple[str, str, int, str]]:
+    return [(key, peer.liveness, peer.card.version, peer.control) for key, peer in members.peers.items()]

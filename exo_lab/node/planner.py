@@ -131,12 +131,12 @@ async def _tell_others(node: Node, plan: Plan, model: ModelRef) -> None:
         else:
             node.problems.settle(f"activate {name}")
 
-    await asyncio.gather(*(tell(peer.card.control, peer.card.device.name) for peer in others))
+    await asyncio.gather(*(tell(peer.control, peer.card.device.name) for peer in others))
 
 
 async def unload(node: Node, model: str) -> None:
     """Have every node forget a model."""
-    await _tell_all(node, Unload(model=model), [peer.card.control for peer in node.members.alive()])
+    await _tell_all(node, Unload(model=model), [peer.control for peer in node.members.alive()])
     node.forget(model, None, "")
 
 

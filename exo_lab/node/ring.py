@@ -267,11 +267,12 @@ class Ring:
             match item:
                 case ToNode(node=node, message=message, tensor=tensor):
                     self._to_node(node, message, tensor)
-                case ToAddress(address=address, message=message):
+                case ToAddress(node=node, address=address, message=message):
                     if address == self.port.address:
                         self._message(message, None)
                     else:
-                        self._outbox.send(address, message)
+                        # By the way that leads to it from here, which it cannot know.
+                        self._outbox.send(self._address_of(node) or address, message)
 
     def _to_node(self, node: str, step: Step, tensor: Tensor | None) -> None:
         if node == self.node:
@@ -307,4 +308,5 @@ class Ring:
         self._forget(step.request)
         if session is not None:
             failed = Failed(request=step.request, error=type(error).__name__, message=str(error), node=self.node)
-            self._outbox.send(session.spec.reply_to, failed)
+            spec = session.spec
+            self._outbox.send(self._address_of(spec.requester) or spec.reply_to, failed)

@@ -35,8 +35,9 @@ class ToNode(NamedTuple):
 
 
 class ToAddress(NamedTuple):
-    """A message for a requester, by data endpoint."""
+    """A message for a requester: its id, and the data endpoint that it named."""
 
+    node: str
     address: str
     message: DataMessage
 
@@ -114,7 +115,8 @@ class Stages:
         self.counters[f"failed: {type(error).__name__}"] += 1
         self.shelf.end(step.request)
         name = type(error).__name__
-        return [ToAddress(spec.reply_to, Failed(request=step.request, error=name, message=str(error), node=self.node))]
+        failed = Failed(request=step.request, error=name, message=str(error), node=self.node)
+        return [ToAddress(spec.requester, spec.reply_to, failed)]
 
     def _run(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> list[ToNode | ToAddress]:
         started = self._clock()
@@ -169,7 +171,7 @@ class Stages:
             alternatives=chosen.alternatives,
             timings=(*step.timings, timing),
         )
-        reply = ToAddress(spec.reply_to, token)
+        reply = ToAddress(spec.requester, spec.reply_to, token)
         if finish is not None:
             # The other stages hear of the end from the requester's Cancel, which it sends when the last token arrives.
             self.shelf.end(step.request)

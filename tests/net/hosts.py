@@ -36,28 +36,58 @@ class Host:
     def __init__(self, lan: Lan, number: int) -> None:
         self.lan, self.number = lan, number
         self.namespace = f"{lan.name}-h{number}"
-        self.port = f"p{number}"  # the switch's end of the cable
         self.process: subprocess.Popen[str] | None = None
         self.said: queue.Queue[dict] = queue.Queue()
         self.last: dict = {}
+        self.history: list[dict] = []
         self.errors: list[str] = []
         ip("netns", "add", self.namespace)
         ip("-n", self.namespace, "link", "set", "lo", "up")
-        ip("-n", lan.switch, "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
-        ip("-n", lan.switch, "link", "set", self.port, "master", "br0", "up")
-        self.address = ""
+        self.addresses: dict[str, str] = {}  # by interface
 
-    def up(self, address: str) -> None:
+    @property
+    def address(self) -> str:
+        """That of its Ethernet interface."""
+        return self.addresses["eth0"]
+
+    def cable(self, interface: str, bridge: str = "br0") -> None:
+        """A cable to a bridge of the switch; its end here is called like this, its other end `port(interface)`."""
+        port = self.port(interface)
+        ip(
+            "-n",
+            self.lan.switch,
+            "link",
+            "add",
+            port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            interface,
+            "netns",
+            self.namespace,
+        )
+        ip("-n", self.lan.switch, "link", "set", port, "master", bridge, "up")
+
+    def port(self, interface: str) -> str:
+        """The switch's end of a cable."""
+        return f"{interface}-{self.number}"
+
+    def up(self, address: str, interface: str = "eth0") -> None:
         """Plug in, with this address."""
-        if self.address:
-            ip("-n", self.namespace, "addr", "del", f"{self.address}/24", "dev", "eth0")
-        ip("-n", self.namespace, "addr", "add", f"{address}/24", "dev", "eth0")
-        ip("-n", self.namespace, "link", "set", "eth0", "up")
-        self.address = address
+        if interface in self.addresses:
+            ip("-n", self.namespace, "addr", "del", f"{self.addresses[interface]}/24", "dev", interface)
+        ip("-n", self.namespace, "addr", "add", f"{address}/24", "dev", interface)
+        ip("-n", self.namespace, "link", "set", interface, "up")
+        self.addresses[interface] = address
 
-    def down(self) -> None:
-        """Pull the cable."""
-        ip("-n", self.namespace, "link", "set", "eth0", "down")
+    def down(self, interface: str = "eth0") -> None:
+        """Pull the cable, which this host notices."""
+        ip("-n", self.namespace, "link", "set", interface, "down")
+
+    def strand(self, interface: str = "eth0") -> None:
+        """Take the cable off the bridge, which this host does not notice: it has a carrier and nobody to talk to."""
+        ip("-n", self.lan.switch, "link", "set", self.port(interface), "nomaster")
 
     def run(self, *words: str, folder: Path, **environment: str) -> None:
         """Start `host.py` here; what it prints, a JSON object a line, comes to `until`."""
@@ -79,7 +109,17 @@ class Host:
             threading.Thread(target=_drain, args=(stream, take), daemon=True).start()
 
     def _line(self, line: str) -> None:
-        self.said.put(json.loads(line))
+        said = json.loads(line)
+        self.history.append(said)
+        self.said.put(said)
+
+    def latest(self) -> dict:
+        """What was said last, whether or not anybody waited for it."""
+        return self.history[-1]
+
+    def ever(self, field: str) -> set[str]:
+        """Every name that was ever in a field."""
+        return {name for said in self.history for name in said[field]}
 
     def until(self, condition, what: str, within_s: float = WITHIN_S) -> dict:
         """The first thing said that satisfies a condition, the last one said before included."""
@@ -118,17 +158,22 @@ class Lan:
         self.hosts: list[Host] = []
         ip("netns", "add", self.switch)
         try:
-            ip("-n", self.switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
-            ip("-n", self.switch, "link", "set", "br0", "up")
+            self.bridge("br0")
         except BaseException:
             self.close()
             raise
 
-    def host(self, address: str) -> Host:
+    def bridge(self, name: str) -> None:
+        """Another network, apart from the first."""
+        ip("-n", self.switch, "link", "add", name, "type", "bridge", "forward_delay", "0")
+        ip("-n", self.switch, "link", "set", name, "up")
+
+    def host(self, address: str, interface: str = "eth0", bridge: str = "br0") -> Host:
         """Another host, plugged in."""
         made = Host(self, len(self.hosts) + 1)
         self.hosts.append(made)
-        made.up(address)
+        made.cable(interface, bridge)
+        made.up(address, interface)
         return made
 
     def close(self) -> None:
