@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,10 +13,13 @@ from exo_lab.core.messages import NodeCard
 from exo_lab.discovery.base import Found
 from exo_lab.discovery.echo import Echo, Echoes, echoes
 from exo_lab.discovery.interfaces import Interface
+from exo_lab.discovery.lan import GROUP
+from exo_lab.discovery.lan import PORT as UDP_PORT
 from exo_lab.discovery.lan_memory import MemoryLan
 from exo_lab.discovery.mdns import MdnsDiscovery
 from exo_lab.discovery.services_memory import MemoryServices
 from exo_lab.discovery.tailnet import NoTailscale, TailPeer, TailStatus
+from exo_lab.discovery.tailscale import CONTROL_PORT
 from exo_lab.discovery.udp import UdpDiscovery
 from exo_lab.node.doctor import STEPS, Facts, doctor, examine, gather, rows
 from exo_lab.node.doctor.facts import KnownPeer, Way
@@ -228,3 +232,11 @@ def test_a_nodes_facts_are_gathered_and_it_answers_itself():
         assert "elsewhere announces itself" in bad(facts)["handshake"]
 
     asyncio.run(run())
+
+
+def test_the_page_on_discovery_explains_every_step():
+    page = (Path(__file__).parents[2] / "docs" / "discovery.md").read_text(encoding="utf-8")
+    for step in {step for _, step, _, _ in ILL.values()} | {one.step for one in examine(WELL)}:
+        assert f"| `{step}` |" in page, step
+    for port in (UDP_PORT, CONTROL_PORT, GROUP):
+        assert str(port) in page
