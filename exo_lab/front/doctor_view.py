@@ -30,7 +30,9 @@ class DoctorView(View):
         look = sum(one.verdict == "warn" for one in self.findings)
         if not wrong and not look:
             return "Everything that nodes need to find each other is in order."
-        return f"{show_count(wrong, 'thing')} wrong, {look} worth a look:"
+        if not wrong:
+            return f"Nothing is wrong; {show_count(look, 'step')} worth a look:"
+        return f"{show_count(wrong, 'step')} wrong, {look} worth a look:"
 
     def html(self) -> str:
         """A table; what to do is under what was seen."""

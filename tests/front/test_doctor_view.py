@@ -17,7 +17,7 @@ WELL = (Finding(step="port", verdict="ok", seen="tcp://10.0.0.1:4000 answers thi
 
 def test_every_step_is_a_line_with_what_to_do_under_it():
     assert DoctorView(scenes.findings()).text().splitlines() == [
-        "1 thing wrong, 1 worth a look:",
+        "1 step wrong, 1 worth a look:",
         "ok     interfaces  eth0 10.0.0.1/24",
         "look   silence     udp hears <nobody>\ufffd[2J",
         "                   -> Open UDP port 52418.",
@@ -35,6 +35,7 @@ def test_in_a_notebook_nothing_that_a_peer_said_is_markup():
 
 def test_when_all_is_well_it_says_so():
     assert "in order" in DoctorView(WELL).text()
+    assert DoctorView(scenes.findings()[:2]).title() == "Nothing is wrong; 1 step worth a look:"
 
 
 def test_a_cell_asks_the_doctor_with_or_without_a_node(run):

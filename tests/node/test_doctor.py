@@ -145,6 +145,14 @@ def test_what_is_wrong_is_named_at_its_step_with_what_to_do(facts, step, seen, d
     assert do in remedy
 
 
+def test_who_hears_only_another_cluster_is_told_of_the_token_and_not_of_the_network():
+    near = msgspec.structs.replace(UDP, sightings=(), other_clusters={"10.0.0.9": "neighbour"})
+    mdns = msgspec.structs.replace(near, name="mdns", other_clusters={"neighbour-1234": "neighbour"})
+    found = bad(but(ways=(near, mdns), peers=()))
+    assert found.keys() == {"keys"}
+    assert found["keys"].count("neighbour") == 1
+
+
 def test_every_step_can_complain():
     complaining = {step for _, step, _, _ in ILL.values()}
     assert len(complaining) == len({"interfaces", "address", "port", "datagrams", *complaining})

@@ -46,8 +46,8 @@ def ways(facts: Facts) -> Iterator[Finding]:
 def silence(facts: Facts) -> Iterator[Finding]:
     """Announcements go out, none comes in, and yet somebody is there: the network swallows them."""
     announcing = [one for one in facts.ways if one.announces and one.active]
-    if not announcing or any(one.sightings for one in announcing):
-        return
+    if not announcing or any(one.sightings or one.other_clusters or one.other_versions for one in announcing):
+        return  # who is heard and is not one of us is the business of other steps
     elsewhere = [peer for peer in facts.peers if peer.liveness != "lost" and not peer.same_host]
     names = " and ".join(one.name for one in announcing)
     if elsewhere:
