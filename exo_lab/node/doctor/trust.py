@@ -19,7 +19,8 @@ PROTOCOL = "protocol version"  # the transport's reason for frames of another ve
 def keys(facts: Facts) -> Iterator[Finding]:
     """Who was met with another token."""
     # Several discoveries see the same nodes under other names: one list is enough.
-    others = next((one.other_clusters for one in facts.ways if one.other_clusters), {})
+    nobody: dict[str, str] = {}
+    others = next((one.other_clusters for one in facts.ways if one.other_clusters), nobody)
     knocks = {reason: facts.refused[reason] for reason in (WRONG_KEY, HANDSHAKE) if facts.refused.get(reason)}
     if others:
         who = ", ".join(f"{name or 'a node'} at {host}" for host, name in sorted(others.items())[:4])
