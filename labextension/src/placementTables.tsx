@@ -1,0 +1,188 @@
+/** Figures beside the strip: what is predicted, what was measured, and what each device must hold. */
+
+import * as React from 'react';
+
+import { ranges, sameLayers, shardBytes } from './draft';
+import { nameOf, State, stageSeconds } from './model';
+import { mark as markOf } from './palette';
+import { Origin, Swatch } from './parts';
+import { clean, Trans } from './text';
+import { Tuning } from './tuning';
+import { GenerationStats, Prediction } from './types';
+import { showBytes, showLayers, showRate, showSeconds } from './units';
+
+interface TableProps {
+  readonly tuning: Tuning;
+  readonly state: State;
+  readonly trans: Trans;
+}
+
+interface Row {
+  readonly key: string;
+  readonly label: string;
+  readonly predicted: Prediction | null;
+  readonly measured: GenerationStats | null;
+}
+
+/** Predicted and measured side by side: the plan before, the loaded one, and the draft. */
+export function FiguresTable(props: TableProps): React.ReactElement {
+  const { tuning, state, trans } = props;
+  const rows = figureRows(props);
+  const origin = rows.find(row => row.predicted !== null && row.predicted.origin !== '')?.predicted?.origin ?? '';
+  return (
+    <>
+      <table className="jp-ExoLab-table jp-ExoLab-figures">
+        <thead>
+          <tr>
+            <th scope="col">{trans.__('Plan')}</th>
+            <th scope="col">
+              {trans.__('Tokens/s')} <Origin kind="predicted" trans={trans} />
+            </th>
+            <th scope="col">
+              {trans.__('Tokens/s')} <Origin kind="measured" trans={trans} />
+            </th>
+            <th scope="col">
+              {trans.__('First token')} <Origin kind="predicted" trans={trans} />
+            </th>
+            <th scope="col">
+              {trans.__('First token')} <Origin kind="measured" trans={trans} />
+            </th>
+          </tr>
+        </thead>
+        <tbody aria-busy={tuning.state.asking}>
+          {rows.map(row => (
+            <tr key={row.key}>
+              <th scope="row">{row.label}</th>
+              <td>{rate(row.predicted?.tokens_per_s)}</td>
+              <td>{rate(row.measured?.tokens_per_s)}</td>
+              <td>{seconds(row.predicted?.ttft_s)}</td>
+              <td>{seconds(row.measured?.ttft_s)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {origin !== '' && (
+        <p className="jp-ExoLab-hint">{trans.__('Predictions rest on coefficients that are: %1.', clean(origin, 120))}</p>
+      )}
+      {!state.predicts && (
+        <p className="jp-ExoLab-hint">
+          {trans.__('This kernel has no cost model, so nothing is predicted; memory is still checked.')}
+        </p>
+      )}
+    </>
+  );
+}
+
+function figureRows({ tuning, state, trans }: TableProps): Row[] {
+  const { draft, base, verdict, baseVerdict } = tuning.state;
+  const plan = tuning.chosen?.plan;
+  if (draft === null || base === null || plan === undefined) {
+    return [];
+  }
+  const rows: Row[] = [];
+  const change = state.changes.findLast(one => one.model === plan.model && one.epoch === plan.epoch);
+  if (change !== undefined) {
+    const earlier = state.changes.findLast(one => one.model === plan.model && one.epoch === change.before.epoch);
+    rows.push({
+      key: 'before',
+      label: trans.__('before (plan %1)', change.before.epoch),
+      predicted: earlier?.predicted ?? null,
+      measured: tuning.measured(change.before.epoch)
+    });
+  }
+  rows.push({
+    key: 'loaded',
+    label: trans.__('loaded (plan %1)', plan.epoch),
+    predicted: change?.predicted ?? baseVerdict?.prediction ?? null,
+    measured: tuning.measured(plan.epoch)
+  });
+  if (!sameLayers(draft, base)) {
+    rows.push({ key: 'draft', label: trans.__('draft'), predicted: verdict?.prediction ?? null, measured: null });
+  }
+  return rows;
+}
+
+/** Layers, bytes and room of each device under the draft. The strip's table alternative. */
+export function MemoryTable(props: TableProps): React.ReactElement | null {
+  const { tuning, state, trans } = props;
+  const { draft, verdict } = tuning.state;
+  const config = tuning.chosen?.config;
+  if (draft === null || config === undefined) {
+    return null;
+  }
+  const times = stageSeconds(state);
+  const predicted = new Map(verdict?.prediction?.devices.map(one => [one.device, one]) ?? []);
+  return (
+    <table className="jp-ExoLab-table">
+      <thead>
+        <tr>
+          <th scope="col">{trans.__('Device')}</th>
+          <th scope="col">{trans.__('Layers')}</th>
+          <th scope="col">{trans.__('Weights in the file')}</th>
+          <th scope="col">
+            {trans.__('Memory needed')} <Origin kind="predicted" trans={trans} />
+          </th>
+          <th scope="col">
+            {trans.__('Per token')} <Origin kind="predicted" trans={trans} />
+          </th>
+          <th scope="col">
+            {trans.__('Per token')} <Origin kind="measured" trans={trans} />
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {ranges(draft).map(([start, end], i) => {
+          const id = draft.devices[i];
+          const one = predicted.get(id);
+          const time = times.get(id);
+          const emulated = (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
+          return (
+            <tr key={id}>
+              <th scope="row">
+                <Swatch mark={state.marks.get(id) ?? markOf(i)} emulated={emulated} /> {nameOf(state, id)}
+                {emulated ? ` (${trans.__('emulated')})` : ''}
+              </th>
+              <td>{start === end ? trans.__('none') : showLayers(start, end)}</td>
+              <td>{start === end ? '' : showBytes(shardBytes(config, start, end))}</td>
+              <td>
+                <Room needed={one?.memory_needed_bytes ?? null} there={one?.memory_available_bytes ?? null} trans={trans} />
+              </td>
+              <td>{seconds(one?.stage_s)}</td>
+              <td>{seconds(time)}</td>
+            </tr>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+}
+
+/** How much of a device's memory would be used, as a bar and in figures. */
+function Room(props: { needed: number | null; there: number | null; trans: Trans }): React.ReactElement | null {
+  const { needed, there, trans } = props;
+  if (needed === null) {
+    return null;
+  }
+  if (there === null || there <= 0) {
+    return <>{showBytes(needed)}</>;
+  }
+  const share = needed / there;
+  const text = trans.__('%1 of %2', showBytes(needed), showBytes(there));
+  return (
+    <span className={share > 1 ? 'jp-ExoLab-room jp-mod-short' : 'jp-ExoLab-room'}>
+      <span className="jp-ExoLab-bar" aria-hidden="true">
+        <span style={{ width: `${Math.min(100, 100 * share).toFixed(1)}%` }} />
+      </span>
+      {text}
+      {share > 1 ? ` (${trans.__('too little')})` : ''}
+    </span>
+  );
+}
+
+function rate(value: number | null | undefined): string {
+  return value === null || value === undefined ? '' : showRate(value);
+}
+
+function seconds(value: number | null | undefined): string {
+  return value === null || value === undefined ? '' : showSeconds(value);
+}

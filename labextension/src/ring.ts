@@ -1,0 +1,167 @@
+/** Where devices stand in the topology picture. Pure geometry; pixels. */
+
+import { livingNodes, State } from './model';
+import { Link, NodeStatus, Plan } from './types';
+
+export interface Place {
+  readonly node: NodeStatus;
+  readonly x: number;
+  readonly y: number;
+  readonly radius: number;
+  /** Its stage in the plan, from 0; null if it holds nothing. */
+  readonly stage: number | null;
+}
+
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  readonly places: ReadonlyArray<Place>;
+}
+
+const SMALLEST = 20;
+const LARGEST = 34;
+const MARGIN_X = 78; // room for a name beside the outermost devices
+const MARGIN_Y = 66; // room for a name, a figure and a badge below
+
+/** Devices on an ellipse: those of the plan in stage order, then the others by name. Lost ones stay in the picture. */
+export function picture(state: State, plan: Plan | null, width: number): Picture {
+  const nodes = ordered(state, plan);
+  const count = nodes.length;
+  const perRing = Math.max(3, count);
+  const rx = Math.max(0, Math.min(width / 2 - MARGIN_X, 40 * perRing));
+  const ry = count < 2 ? 0 : count === 2 ? 18 : Math.min(190, Math.max(64, 24 * count));
+  const height = 2 * ry + 2 * MARGIN_Y + LARGEST;
+  const most = Math.max(1, ...nodes.map(node => node.device.memory_bytes));
+  const places = nodes.map((node, i) => {
+    // The first stage is at the top; two devices stand side by side.
+    const angle = count === 2 ? Math.PI * (1 + i) : -Math.PI / 2 + (2 * Math.PI * i) / Math.max(1, count);
+    const share = Math.sqrt(node.device.memory_bytes / most);
+    const stage = plan === null ? -1 : plan.devices.indexOf(node.device.id);
+    return {
+      node,
+      x: width / 2 + rx * Math.cos(angle),
+      y: MARGIN_Y - 8 + ry + (count === 2 ? 0 : ry * Math.sin(angle)),
+      radius: SMALLEST + (LARGEST - SMALLEST) * share,
+      stage: stage < 0 ? null : stage
+    };
+  });
+  return { width, height, places };
+}
+
+function ordered(state: State, plan: Plan | null): ReadonlyArray<NodeStatus> {
+  const all = [...(state.status?.nodes ?? [])];
+  const place = (node: NodeStatus): number => {
+    const stage = plan?.devices.indexOf(node.device.id) ?? -1;
+    return stage < 0 ? Number.MAX_SAFE_INTEGER : stage;
+  };
+  return all
+    .map((node, i) => ({ node, i }))
+    .sort((a, b) => place(a.node) - place(b.node) || a.i - b.i)
+    .map(({ node }) => node);
+}
+
+export interface Hop {
+  readonly from: Place;
+  readonly to: Place;
+  /** What was measured on the way, if anything was. */
+  readonly link: Link | null;
+  /** The token's way back to the first stage. */
+  readonly back: boolean;
+}
+
+/** The hops of a plan's ring; none for a single stage. A hop whose end is not known is left out. */
+export function hops(places: ReadonlyArray<Place>, plan: Plan | null, links: ReadonlyArray<Link>): ReadonlyArray<Hop> {
+  if (plan === null || plan.devices.length < 2) {
+    return [];
+  }
+  const at = new Map(places.map(place => [place.node.device.id, place]));
+  const made: Hop[] = [];
+  plan.devices.forEach((id, i) => {
+    const from = at.get(id);
+    const to = at.get(plan.devices[(i + 1) % plan.devices.length]);
+    if (from !== undefined && to !== undefined) {
+      made.push({
+        from,
+        to,
+        link: between(links, from.node.device.id, to.node.device.id),
+        back: i === plan.devices.length - 1
+      });
+    }
+  });
+  return made;
+}
+
+/** Links that no hop shows. */
+export function spareLinks(
+  places: ReadonlyArray<Place>,
+  ring: ReadonlyArray<Hop>,
+  links: ReadonlyArray<Link>
+): ReadonlyArray<readonly [Place, Place, Link]> {
+  const shown = new Set(ring.map(hop => pair(hop.from.node.device.id, hop.to.node.device.id)));
+  const at = new Map(places.map(place => [place.node.device.id, place]));
+  const made: (readonly [Place, Place, Link])[] = [];
+  for (const link of links) {
+    const a = at.get(link.a);
+    const b = at.get(link.b);
+    if (a !== undefined && b !== undefined && !shown.has(pair(link.a, link.b))) {
+      made.push([a, b, link]);
+    }
+  }
+  return made;
+}
+
+/** The best known link between two devices: the one that was measured, else any. */
+export function between(links: ReadonlyArray<Link>, a: string, b: string): Link | null {
+  const found = links.filter(link => pair(link.a, link.b) === pair(a, b));
+  return found.find(link => link.latency_s !== null) ?? found[0] ?? null;
+}
+
+function pair(a: string, b: string): string {
+  return a < b ? `${a} ${b}` : `${b} ${a}`;
+}
+
+/** A curve from device to device that ends at their edges, bent outwards; and where its label goes. */
+export function curve(from: Place, to: Place, bend: number): { path: string; labelX: number; labelY: number } {
+  const dx = to.x - from.x;
+  const dy = to.y - from.y;
+  const distance = Math.hypot(dx, dy) || 1;
+  const [ux, uy] = [dx / distance, dy / distance];
+  const [nx, ny] = [uy, -ux]; // to the left of the direction in screen coordinates
+  const midX = (from.x + to.x) / 2 + nx * bend;
+  const midY = (from.y + to.y) / 2 + ny * bend;
+  const start = edge(from, midX, midY, 5);
+  const end = edge(to, midX, midY, 9);
+  return {
+    path: `M${r(start[0])} ${r(start[1])}Q${r(midX)} ${r(midY)} ${r(end[0])} ${r(end[1])}`,
+    labelX: (start[0] + 2 * midX + end[0]) / 4,
+    labelY: (start[1] + 2 * midY + end[1]) / 4
+  };
+}
+
+function edge(place: Place, towardsX: number, towardsY: number, gap: number): readonly [number, number] {
+  const distance = Math.hypot(towardsX - place.x, towardsY - place.y) || 1;
+  const reach = place.radius + gap;
+  return [place.x + ((towardsX - place.x) / distance) * reach, place.y + ((towardsY - place.y) / distance) * reach];
+}
+
+function r(value: number): string {
+  return value.toFixed(1);
+}
+
+/** Each stage's share of a token's time as [from, to) of one turn; computing only, evenly where nothing was measured. */
+export function turn(plan: Plan, stageSeconds: ReadonlyMap<string, number>): ReadonlyArray<readonly [number, number]> {
+  const times = plan.devices.map(id => stageSeconds.get(id) ?? 0);
+  const total = times.reduce((sum, time) => sum + time, 0);
+  const shares = times.map(time => (total > 0 ? time / total : 1 / times.length));
+  let at = 0;
+  return shares.map(share => {
+    const start = at;
+    at = Math.min(1, at + share);
+    return [start, at] as const;
+  });
+}
+
+/** How many there are that are not lost. */
+export function livingCount(state: State): number {
+  return livingNodes(state).length;
+}
