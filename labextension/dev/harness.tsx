@@ -62,7 +62,10 @@ if (sample === null) {
 say(status);
 if (query.has('joined')) {
   const device = { ...sample.nodes[1].device, id: 'ddd444', name: 'kernel-4', memory_bytes: 16 * 2 ** 30 };
-  say({ ...status, status: { ...sample, nodes: [...sample.nodes, { ...sample.nodes[1], device, load: 0.95 }] } });
+  say({
+    ...status,
+    status: { ...sample, nodes: [...sample.nodes, { ...sample.nodes[1], device, load: 0.95 }] }
+  });
 }
 if (query.has('lost')) {
   const nodes = sample.nodes.map((node, i) => (i === 1 ? { ...node, liveness: 'lost' as const } : node));
@@ -108,6 +111,7 @@ const host = document.getElementById('root');
 if (host === null) {
   throw new Error('no root');
 }
+host.style.width = query.get('width') ?? '';
 const empty = query.get('empty') as Parameters<typeof Empty>[0]['phase'] | null;
 createRoot(host).render(
   empty === null ? (

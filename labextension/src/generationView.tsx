@@ -57,7 +57,13 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
           </button>
         )}
       </div>
-      <div ref={box} className="jp-ExoLab-text" tabIndex={0} role="region" aria-label={trans.__('Text of the answer')}>
+      <div
+        ref={box}
+        className="jp-ExoLab-text"
+        tabIndex={0}
+        role="region"
+        aria-label={trans.__('Text of the answer')}
+      >
         {generation.tokens.slice(-SHOWN).map(token => (
           <TokenSpan key={token.index} token={token} trans={trans} />
         ))}
@@ -76,7 +82,10 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
   );
 }
 
-const TokenSpan = React.memo(function TokenSpan(props: { token: TokenEvent; trans: Trans }): React.ReactElement {
+const TokenSpan = React.memo(function TokenSpan(props: {
+  token: TokenEvent;
+  trans: Trans;
+}): React.ReactElement {
   const { token, trans } = props;
   const chance = Math.exp(token.logprob);
   const doubt = Math.min(1, Math.max(0, 1 - chance));

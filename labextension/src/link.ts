@@ -206,7 +206,8 @@ export class KernelLink {
     }
     const type = message.header.msg_type;
     if (type === 'execute_input' && mentionsExo((message as KernelMessage.IExecuteInputMsg).content.code)) {
-      this._hint = message.parent_header && 'msg_id' in message.parent_header ? message.parent_header.msg_id : null;
+      this._hint =
+        message.parent_header && 'msg_id' in message.parent_header ? message.parent_header.msg_id : null;
     }
     if (type === 'status' && this._hint !== null) {
       const state = (message as KernelMessage.IStatusMsg).content.execution_state;

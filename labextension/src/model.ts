@@ -171,7 +171,7 @@ export function reduce(state: State, message: Message): State {
     case 'plan-applied':
       return applied(state, message.before, message.after, message.predicted);
     default:
-      return unknown(state, message);
+      return state; // of a newer kernel: a type that this version does not know
   }
 }
 
@@ -213,7 +213,9 @@ function marksOf(status: ClusterStatus | null): ReadonlyMap<string, Mark> {
   const names: [string, string][] = status.nodes.map(node => [node.device.id, cleanName(node.device.name)]);
   const known = new Set(names.map(([id]) => id));
   for (const { plan } of status.models) {
-    names.push(...plan.devices.filter(id => !known.has(id)).map((id): [string, string] => [id, id.slice(0, 8)]));
+    names.push(
+      ...plan.devices.filter(id => !known.has(id)).map((id): [string, string] => [id, id.slice(0, 8)])
+    );
   }
   return assign(names);
 }
@@ -276,11 +278,6 @@ function applied(state: State, before: Plan, after: Plan, predicted: Prediction 
     one.plan.model === after.model && one.plan.epoch < after.epoch ? { ...one, plan: after } : one
   );
   return { ...state, changes, loading: {}, status: { ...state.status, models } };
-}
-
-/** A message of a type that this version does not know: an older front end with a newer kernel. */
-function unknown(state: State, _message: never): State {
-  return state;
 }
 
 // -- asked of a state ------------------------------------------------------------------------------------

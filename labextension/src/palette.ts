@@ -5,7 +5,16 @@
  * static picture, in a terminal's legend and here, in every theme; a hatching and a number always stand beside it.
  */
 
-export const COLOURS = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#8C8C8C'];
+export const COLOURS = [
+  '#0072B2',
+  '#E69F00',
+  '#009E73',
+  '#CC79A7',
+  '#56B4E9',
+  '#D55E00',
+  '#F0E442',
+  '#8C8C8C'
+];
 export const HATCHINGS = ['plain', 'rising', 'level', 'dots', 'falling', 'upright', 'cross'] as const;
 export type Hatching = (typeof HATCHINGS)[number];
 
@@ -54,7 +63,8 @@ export function compareNatural(a: string, b: string): number {
   const left = natural(a);
   const right = natural(b);
   for (let i = 0; i < Math.min(left.length, right.length); i += 1) {
-    const order = left[i][0] - right[i][0] || left[i][1] - right[i][1] || compareText(left[i][2], right[i][2]);
+    const order =
+      left[i][0] - right[i][0] || left[i][1] - right[i][1] || compareText(left[i][2], right[i][2]);
     if (order !== 0) {
       return order;
     }

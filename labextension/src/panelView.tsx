@@ -4,7 +4,7 @@ import * as React from 'react';
 
 import { GenerationView } from './generationView';
 import { livingNodes, State } from './model';
-import { Origin, useSignal } from './parts';
+import { useSignal } from './parts';
 import { PlacementView } from './placementView';
 import { clean, cleanName, Trans } from './text';
 import { TopologyView } from './topologyView';
@@ -103,9 +103,9 @@ function Summary(props: { state: State; actions: Actions; trans: Trans }): React
         {emulated > 0 && (
           <>
             {' '}
-            <span className="jp-ExoLab-faint">{emulated}</span> <Origin kind="emulated" trans={trans} />
+            <span className="jp-ExoLab-origin jp-mod-emulated">{trans.__('%1 emulated', emulated)}</span>
           </>
-        )}
+        )}{' '}
         {actions.openDashboard !== null && (
           <button type="button" className="jp-ExoLab-link" onClick={actions.openDashboard}>
             {trans.__('Open the dashboard')}
@@ -143,12 +143,20 @@ export function Empty(props: EmptyProps): React.ReactElement {
       {trans.__('Look again')}
     </button>
   );
-  const does = <p className="jp-ExoLab-faint">{trans.__('Adds a cell with %exo connect to the notebook, and runs it.')}</p>;
+  const does = (
+    <p className="jp-ExoLab-faint">
+      {trans.__('Adds a cell with %exo connect to the notebook, and runs it.')}
+    </p>
+  );
   switch (phase) {
     case 'no-kernel':
       return (
         <Box title={trans.__('No kernel')}>
-          <p>{trans.__('Open a notebook with a Python kernel: this panel follows the notebook that you are in.')}</p>
+          <p>
+            {trans.__(
+              'Open a notebook with a Python kernel: this panel follows the notebook that you are in.'
+            )}
+          </p>
         </Box>
       );
     case 'other-language':
@@ -165,7 +173,11 @@ export function Empty(props: EmptyProps): React.ReactElement {
     case 'connecting':
       return (
         <Box title={subject}>
-          <p>{trans.__('Asking the kernel about its cluster. While a cell runs, this may take until it is done.')}</p>
+          <p>
+            {trans.__(
+              'Asking the kernel about its cluster. While a cell runs, this may take until it is done.'
+            )}
+          </p>
           {look}
         </Box>
       );

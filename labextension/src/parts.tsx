@@ -53,7 +53,15 @@ export function Swatch(props: { mark: Mark; emulated?: boolean }): React.ReactEl
   return (
     <span className="jp-ExoLab-swatch">
       <svg viewBox="0 0 26 16" width={26} height={16} aria-hidden="true">
-        <DeviceBox mark={props.mark} x={1} y={1} width={24} height={14} radius={2} emulated={props.emulated} />
+        <DeviceBox
+          mark={props.mark}
+          x={1}
+          y={1}
+          width={24}
+          height={14}
+          radius={2}
+          emulated={props.emulated}
+        />
       </svg>
       <b>{props.mark.number}</b>
     </span>
@@ -61,7 +69,10 @@ export function Swatch(props: { mark: Mark; emulated?: boolean }): React.ReactEl
 }
 
 /** Says where a figure comes from. */
-export function Origin(props: { kind: 'predicted' | 'measured' | 'emulated'; trans: Trans }): React.ReactElement {
+export function Origin(props: {
+  kind: 'predicted' | 'measured' | 'emulated';
+  trans: Trans;
+}): React.ReactElement {
   const { kind, trans } = props;
   const words = {
     predicted: trans.__('predicted'),
@@ -99,7 +110,13 @@ export function useWidth(fallback: number): readonly [React.RefObject<HTMLDivEle
   const [width, setWidth] = React.useState(fallback);
   React.useLayoutEffect(() => {
     const element = ref.current;
-    if (element === null || typeof ResizeObserver === 'undefined') {
+    if (element === null) {
+      return undefined;
+    }
+    if (element.clientWidth > 0) {
+      setWidth(element.clientWidth); // the observer speaks only after the first drawing
+    }
+    if (typeof ResizeObserver === 'undefined') {
       return undefined;
     }
     const observer = new ResizeObserver(entries => {

@@ -28,24 +28,19 @@ interface Row {
 export function FiguresTable(props: TableProps): React.ReactElement {
   const { tuning, state, trans } = props;
   const rows = figureRows(props);
-  const origin = rows.find(row => row.predicted !== null && row.predicted.origin !== '')?.predicted?.origin ?? '';
+  const origin =
+    rows.find(row => row.predicted !== null && row.predicted.origin !== '')?.predicted?.origin ?? '';
   return (
     <>
-      <table className="jp-ExoLab-table jp-ExoLab-figures">
+      <table className="jp-ExoLab-table">
         <thead>
           <tr>
             <th scope="col">{trans.__('Plan')}</th>
             <th scope="col">
-              {trans.__('Tokens/s')} <Origin kind="predicted" trans={trans} />
+              <Origin kind="predicted" trans={trans} />
             </th>
             <th scope="col">
-              {trans.__('Tokens/s')} <Origin kind="measured" trans={trans} />
-            </th>
-            <th scope="col">
-              {trans.__('First token')} <Origin kind="predicted" trans={trans} />
-            </th>
-            <th scope="col">
-              {trans.__('First token')} <Origin kind="measured" trans={trans} />
+              <Origin kind="measured" trans={trans} />
             </th>
           </tr>
         </thead>
@@ -53,21 +48,43 @@ export function FiguresTable(props: TableProps): React.ReactElement {
           {rows.map(row => (
             <tr key={row.key}>
               <th scope="row">{row.label}</th>
-              <td>{rate(row.predicted?.tokens_per_s)}</td>
-              <td>{rate(row.measured?.tokens_per_s)}</td>
-              <td>{seconds(row.predicted?.ttft_s)}</td>
-              <td>{seconds(row.measured?.ttft_s)}</td>
+              <td>
+                <Figures rate={row.predicted?.tokens_per_s} first={row.predicted?.ttft_s} trans={trans} />
+              </td>
+              <td>
+                <Figures rate={row.measured?.tokens_per_s} first={row.measured?.ttft_s} trans={trans} />
+              </td>
             </tr>
           ))}
         </tbody>
       </table>
       {origin !== '' && (
-        <p className="jp-ExoLab-hint">{trans.__('Predictions rest on coefficients that are: %1.', clean(origin, 120))}</p>
+        <p className="jp-ExoLab-hint">
+          {trans.__('Predictions rest on coefficients that are: %1.', clean(origin, 120))}
+        </p>
       )}
       {!state.predicts && (
         <p className="jp-ExoLab-hint">
           {trans.__('This kernel has no cost model, so nothing is predicted; memory is still checked.')}
         </p>
+      )}
+    </>
+  );
+}
+
+interface Pair {
+  readonly rate: number | null | undefined;
+  readonly first: number | null | undefined;
+  readonly trans: Trans;
+}
+
+/** Decode rate, and the time to the first token. */
+function Figures({ rate, first, trans }: Pair): React.ReactElement {
+  return (
+    <>
+      {rate !== null && rate !== undefined && <b>{showRate(rate)}</b>}
+      {first !== null && first !== undefined && (
+        <div className="jp-ExoLab-faint">{trans.__('first after %1', showSeconds(first))}</div>
       )}
     </>
   );
@@ -82,7 +99,9 @@ function figureRows({ tuning, state, trans }: TableProps): Row[] {
   const rows: Row[] = [];
   const change = state.changes.findLast(one => one.model === plan.model && one.epoch === plan.epoch);
   if (change !== undefined) {
-    const earlier = state.changes.findLast(one => one.model === plan.model && one.epoch === change.before.epoch);
+    const earlier = state.changes.findLast(
+      one => one.model === plan.model && one.epoch === change.before.epoch
+    );
     rows.push({
       key: 'before',
       label: trans.__('before (plan %1)', change.before.epoch),
@@ -97,7 +116,12 @@ function figureRows({ tuning, state, trans }: TableProps): Row[] {
     measured: tuning.measured(plan.epoch)
   });
   if (!sameLayers(draft, base)) {
-    rows.push({ key: 'draft', label: trans.__('draft'), predicted: verdict?.prediction ?? null, measured: null });
+    rows.push({
+      key: 'draft',
+      label: trans.__('draft'),
+      predicted: verdict?.prediction ?? null,
+      measured: null
+    });
   }
   return rows;
 }
@@ -118,16 +142,10 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
         <tr>
           <th scope="col">{trans.__('Device')}</th>
           <th scope="col">{trans.__('Layers')}</th>
-          <th scope="col">{trans.__('Weights in the file')}</th>
           <th scope="col">
-            {trans.__('Memory needed')} <Origin kind="predicted" trans={trans} />
+            {trans.__('Memory')} <Origin kind="predicted" trans={trans} />
           </th>
-          <th scope="col">
-            {trans.__('Per token')} <Origin kind="predicted" trans={trans} />
-          </th>
-          <th scope="col">
-            {trans.__('Per token')} <Origin kind="measured" trans={trans} />
-          </th>
+          <th scope="col">{trans.__('Time per token')}</th>
         </tr>
       </thead>
       <tbody>
@@ -135,20 +153,33 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
           const id = draft.devices[i];
           const one = predicted.get(id);
           const time = times.get(id);
-          const emulated = (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
+          const emulated =
+            (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
           return (
             <tr key={id}>
               <th scope="row">
                 <Swatch mark={state.marks.get(id) ?? markOf(i)} emulated={emulated} /> {nameOf(state, id)}
                 {emulated ? ` (${trans.__('emulated')})` : ''}
               </th>
-              <td>{start === end ? trans.__('none') : showLayers(start, end)}</td>
-              <td>{start === end ? '' : showBytes(shardBytes(config, start, end))}</td>
               <td>
-                <Room needed={one?.memory_needed_bytes ?? null} there={one?.memory_available_bytes ?? null} trans={trans} />
+                {start === end ? trans.__('none') : showLayers(start, end)}
+                {start !== end && (
+                  <div className="jp-ExoLab-faint">
+                    {trans.__('%1 in the file', showBytes(shardBytes(config, start, end)))}
+                  </div>
+                )}
               </td>
-              <td>{seconds(one?.stage_s)}</td>
-              <td>{seconds(time)}</td>
+              <td>
+                <Room
+                  needed={start === end ? null : (one?.memory_needed_bytes ?? null)}
+                  there={one?.memory_available_bytes ?? null}
+                  trans={trans}
+                />
+              </td>
+              <td>
+                <Time value={start === end ? null : one?.stage_s} kind="predicted" trans={trans} />
+                <Time value={start === end ? null : time} kind="measured" trans={trans} />
+              </td>
             </tr>
           );
         })}
@@ -158,7 +189,11 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
 }
 
 /** How much of a device's memory would be used, as a bar and in figures. */
-function Room(props: { needed: number | null; there: number | null; trans: Trans }): React.ReactElement | null {
+function Room(props: {
+  needed: number | null;
+  there: number | null;
+  trans: Trans;
+}): React.ReactElement | null {
   const { needed, there, trans } = props;
   if (needed === null) {
     return null;
@@ -179,10 +214,15 @@ function Room(props: { needed: number | null; there: number | null; trans: Trans
   );
 }
 
-function rate(value: number | null | undefined): string {
-  return value === null || value === undefined ? '' : showRate(value);
-}
-
-function seconds(value: number | null | undefined): string {
-  return value === null || value === undefined ? '' : showSeconds(value);
+function Time(props: {
+  value: number | null | undefined;
+  kind: 'predicted' | 'measured';
+  trans: Trans;
+}): React.ReactElement | null {
+  const { value, kind, trans } = props;
+  return value === null || value === undefined ? null : (
+    <div>
+      {showSeconds(value)} <Origin kind={kind} trans={trans} />
+    </div>
+  );
 }

@@ -10,6 +10,8 @@ export interface Place {
   readonly radius: number;
   /** Its stage in the plan, from 0; null if it holds nothing. */
   readonly stage: number | null;
+  /** Are its name and figures above it? Else below. */
+  readonly above: boolean;
 }
 
 export interface Picture {
@@ -19,30 +21,37 @@ export interface Picture {
 }
 
 const SMALLEST = 20;
-const LARGEST = 34;
-const MARGIN_X = 78; // room for a name beside the outermost devices
-const MARGIN_Y = 66; // room for a name, a figure and a badge below
+const LARGEST = 32;
+const MARGIN_X = 72; // room for a name beside the outermost devices
+const TEXT = 54; // room for three lines above or below a device
+const HALO = 14; // what is drawn round a device
 
 /** Devices on an ellipse: those of the plan in stage order, then the others by name. Lost ones stay in the picture. */
 export function picture(state: State, plan: Plan | null, width: number): Picture {
   const nodes = ordered(state, plan);
   const count = nodes.length;
-  const perRing = Math.max(3, count);
-  const rx = Math.max(0, Math.min(width / 2 - MARGIN_X, 40 * perRing));
-  const ry = count < 2 ? 0 : count === 2 ? 18 : Math.min(190, Math.max(64, 24 * count));
-  const height = 2 * ry + 2 * MARGIN_Y + LARGEST;
+  const rx = Math.max(0, Math.min(width / 2 - MARGIN_X, 70 + 36 * Math.max(2, count)));
+  const ry = count < 3 ? 0 : Math.min(220, 46 + 20 * count);
+  // Above: the text of the topmost, if it has company below; below: that of the lowest.
+  const top = (count < 3 ? 26 : TEXT) + LARGEST + HALO;
+  // The first stage is at the top; two devices stand side by side.
+  const angles = nodes.map((_, i) =>
+    count === 2 ? Math.PI * (1 + i) : -Math.PI / 2 + (2 * Math.PI * i) / Math.max(1, count)
+  );
+  const lowest = ry * Math.max(0, ...angles.map(Math.sin));
+  const height = top + ry + lowest + LARGEST + HALO + TEXT;
   const most = Math.max(1, ...nodes.map(node => node.device.memory_bytes));
   const places = nodes.map((node, i) => {
-    // The first stage is at the top; two devices stand side by side.
-    const angle = count === 2 ? Math.PI * (1 + i) : -Math.PI / 2 + (2 * Math.PI * i) / Math.max(1, count);
+    const angle = angles[i];
     const share = Math.sqrt(node.device.memory_bytes / most);
     const stage = plan === null ? -1 : plan.devices.indexOf(node.device.id);
     return {
       node,
-      x: width / 2 + rx * Math.cos(angle),
-      y: MARGIN_Y - 8 + ry + (count === 2 ? 0 : ry * Math.sin(angle)),
+      x: width / 2 + (count < 2 ? 0 : rx * Math.cos(angle)),
+      y: top + ry + ry * Math.sin(angle),
       radius: SMALLEST + (LARGEST - SMALLEST) * share,
-      stage: stage < 0 ? null : stage
+      stage: stage < 0 ? null : stage,
+      above: count > 2 && Math.sin(angle) < -0.3
     };
   });
   return { width, height, places };
@@ -70,7 +79,11 @@ export interface Hop {
 }
 
 /** The hops of a plan's ring; none for a single stage. A hop whose end is not known is left out. */
-export function hops(places: ReadonlyArray<Place>, plan: Plan | null, links: ReadonlyArray<Link>): ReadonlyArray<Hop> {
+export function hops(
+  places: ReadonlyArray<Place>,
+  plan: Plan | null,
+  links: ReadonlyArray<Link>
+): ReadonlyArray<Hop> {
   if (plan === null || plan.devices.length < 2) {
     return [];
   }
@@ -121,7 +134,11 @@ function pair(a: string, b: string): string {
 }
 
 /** A curve from device to device that ends at their edges, bent outwards; and where its label goes. */
-export function curve(from: Place, to: Place, bend: number): { path: string; labelX: number; labelY: number } {
+export function curve(
+  from: Place,
+  to: Place,
+  bend: number
+): { path: string; labelX: number; labelY: number } {
   const dx = to.x - from.x;
   const dy = to.y - from.y;
   const distance = Math.hypot(dx, dy) || 1;
@@ -141,7 +158,10 @@ export function curve(from: Place, to: Place, bend: number): { path: string; lab
 function edge(place: Place, towardsX: number, towardsY: number, gap: number): readonly [number, number] {
   const distance = Math.hypot(towardsX - place.x, towardsY - place.y) || 1;
   const reach = place.radius + gap;
-  return [place.x + ((towardsX - place.x) / distance) * reach, place.y + ((towardsY - place.y) / distance) * reach];
+  return [
+    place.x + ((towardsX - place.x) / distance) * reach,
+    place.y + ((towardsY - place.y) / distance) * reach
+  ];
 }
 
 function r(value: number): string {
@@ -149,7 +169,10 @@ function r(value: number): string {
 }
 
 /** Each stage's share of a token's time as [from, to) of one turn; computing only, evenly where nothing was measured. */
-export function turn(plan: Plan, stageSeconds: ReadonlyMap<string, number>): ReadonlyArray<readonly [number, number]> {
+export function turn(
+  plan: Plan,
+  stageSeconds: ReadonlyMap<string, number>
+): ReadonlyArray<readonly [number, number]> {
   const times = plan.devices.map(id => stageSeconds.get(id) ?? 0);
   const total = times.reduce((sum, time) => sum + time, 0);
   const shares = times.map(time => (total > 0 ? time / total : 1 / times.length));

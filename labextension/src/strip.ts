@@ -22,6 +22,9 @@ export interface Strip {
   readonly layerWidth: number;
 }
 
+export const TOP = 20; // room for the handles' knobs
+export const HEIGHT = 64; // of the largest layer
+export const HEAT = 8; // height of the band of measured times
 export const END = 34; // width of the embedding's and the head's cell
 export const STUB = 26; // width of a device without layers
 const GAP = 10; // room for a handle
@@ -54,7 +57,16 @@ export function strip(draft: Draft, width: number): Strip {
       headX = x + 2;
       x += END + 2;
     }
-    segments.push({ device: draft.devices[i], start, end, x: at, width: wide, empty: isEmpty, embeddingX, headX });
+    segments.push({
+      device: draft.devices[i],
+      start,
+      end,
+      x: at,
+      width: wide,
+      empty: isEmpty,
+      embeddingX,
+      headX
+    });
     if (i < spans.length - 1) {
       handles.push(x + GAP / 2);
       x += GAP;

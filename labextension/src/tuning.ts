@@ -115,7 +115,13 @@ export class Tuning {
     }
     if (verdict.kind === 'refused') {
       const refusal = verdict.reason;
-      this._set({ ...this._state, draft: before, verdict: this._known(before), refusal, announcement: refusal });
+      this._set({
+        ...this._state,
+        draft: before,
+        verdict: this._known(before),
+        refusal,
+        announcement: refusal
+      });
     } else {
       this._set({ ...this._state, verdict });
     }
@@ -227,7 +233,14 @@ export class Tuning {
     const samePlan = was !== null && draft !== null && keyOf(base) === keyOf(was);
     const next = samePlan ? withDevices(draft, base.devices) : base;
     this._accepted = null;
-    this._set({ ...this._state, draft: next, base, verdict: this._known(next), baseVerdict: this._known(base), moving: false });
+    this._set({
+      ...this._state,
+      draft: next,
+      base,
+      verdict: this._known(next),
+      baseVerdict: this._known(base),
+      moving: false
+    });
     void this._judge(base).then(baseVerdict => {
       if (this._state.base === base) {
         const verdict = this._state.draft === base ? baseVerdict : this._state.verdict;
@@ -283,7 +296,8 @@ export class Tuning {
         ? { kind: 'fits', prediction }
         : { kind: 'refused', reason: prediction.reason, prediction };
     } catch (error) {
-      this._lost = error instanceof KernelProblem && (error.kind === 'Timeout' || error.kind === 'NotConnected');
+      this._lost =
+        error instanceof KernelProblem && (error.kind === 'Timeout' || error.kind === 'NotConnected');
       return { kind: 'refused', reason: textOf(error), prediction: null };
     }
   }
@@ -322,7 +336,9 @@ function others(state: State): string[] {
 
 /** The draft, when devices have come or gone that it gives no layers to. */
 function withDevices(draft: Draft, devices: ReadonlyArray<string>): Draft {
-  const kept = draft.devices.map((id, i) => [id, draft.layers[i]] as const).filter(([id, count]) => count > 0 || devices.includes(id));
+  const kept = draft.devices
+    .map((id, i) => [id, draft.layers[i]] as const)
+    .filter(([id, count]) => count > 0 || devices.includes(id));
   const added = devices.filter(id => !draft.devices.includes(id));
   return {
     ...draft,
