@@ -1,0 +1,57 @@
+/** The side panel and the dashboard as widgets: they show what the follower follows. */
+
+import { ReactWidget } from '@jupyterlab/ui-components';
+import type { Message } from '@lumino/messaging';
+import * as React from 'react';
+
+import { Follower } from './follower';
+import { useSignal } from './parts';
+import { Actions, PanelView } from './panelView';
+import { Trans } from './text';
+
+export class ExoPanel extends ReactWidget {
+  constructor(
+    private readonly _follower: Follower,
+    private readonly _actions: Actions,
+    private readonly _trans: Trans,
+    private readonly _wide: boolean
+  ) {
+    super();
+    this.addClass('jp-ExoLab');
+  }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this._follower.look();
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    if (this.isVisible) {
+      this._follower.look();
+    }
+  }
+
+  protected override render(): React.ReactElement {
+    return (
+      <Followed follower={this._follower} actions={this._actions} trans={this._trans} wide={this._wide} />
+    );
+  }
+}
+
+function Followed(props: {
+  follower: Follower;
+  actions: Actions;
+  trans: Trans;
+  wide: boolean;
+}): React.ReactElement {
+  useSignal(props.follower.changed);
+  return (
+    <PanelView
+      connection={props.follower.current}
+      actions={props.actions}
+      trans={props.trans}
+      wide={props.wide}
+    />
+  );
+}

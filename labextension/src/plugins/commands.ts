@@ -1,0 +1,85 @@
+/** Every action as a command: for the palette, the toolbar, menus and keyboard shortcuts. */
+
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ICommandPalette } from '@jupyterlab/apputils';
+
+import { Commands, CONNECT_CODE, SNIPPETS } from '../commands';
+import { exoIcon } from '../icons';
+import { isGenerating } from '../model';
+import { IExoLab } from '../tokens';
+
+const NO_ARGS = { args: { type: 'object', properties: {} } } as const;
+
+export const commands: JupyterFrontEndPlugin<void> = {
+  id: 'exo-lab:commands',
+  description: 'Commands: make a kernel a node, stop a generation, insert code.',
+  autoStart: true,
+  requires: [IExoLab],
+  optional: [ICommandPalette],
+  activate: (app: JupyterFrontEnd, exo: IExoLab, palette: ICommandPalette | null): void => {
+    const { follower, trans } = exo;
+    const category = 'exo_lab';
+    app.commands.addCommand(Commands.connect, {
+      label: trans.__('Make this kernel a node'),
+      caption: trans.__('Insert a cell with %exo connect and run it'),
+      icon: exoIcon,
+      describedBy: NO_ARGS,
+      isEnabled: () => {
+        const state = follower.current?.link.model.state;
+        return state !== undefined && state.phase !== 'other-language' && state.phase !== 'dead';
+      },
+      execute: () => follower.insert(CONNECT_CODE, true)
+    });
+    app.commands.addCommand(Commands.stop, {
+      label: trans.__('Stop the answer'),
+      caption: trans.__('End the running generation on every node, and keep the text'),
+      icon: exoIcon,
+      describedBy: NO_ARGS,
+      isEnabled: () => follower.current !== null && isGenerating(follower.current.link.model.state),
+      execute: () => follower.current?.link.stop()
+    });
+    app.commands.addCommand(Commands.refresh, {
+      label: trans.__('Look for the cluster again'),
+      caption: trans.__('Ask the active kernel whether exo_lab is loaded, and how its cluster is'),
+      icon: exoIcon,
+      describedBy: NO_ARGS,
+      isEnabled: () => follower.current !== null,
+      execute: () => follower.look()
+    });
+    app.commands.addCommand(Commands.insert, {
+      label: args => SNIPPETS[String(args.snippet)]?.label ?? trans.__('Insert exo_lab code'),
+      caption: trans.__('Insert a cell with example code, without running it'),
+      icon: exoIcon,
+      describedBy: {
+        args: {
+          type: 'object',
+          properties: {
+            snippet: { type: 'string', enum: Object.keys(SNIPPETS), description: 'Which code to insert' }
+          }
+        }
+      },
+      isEnabled: () => follower.current !== null,
+      execute: args => {
+        const snippet = SNIPPETS[String(args.snippet)];
+        return snippet === undefined ? false : follower.insert(snippet.code, false);
+      }
+    });
+    if (palette !== null) {
+      for (const command of [Commands.connect, Commands.stop, Commands.refresh]) {
+        palette.addItem({ command, category });
+      }
+      for (const snippet of Object.keys(SNIPPETS)) {
+        palette.addItem({ command: Commands.insert, category, args: { snippet } });
+      }
+    }
+    const enabledChanged = (): void => app.commands.notifyCommandChanged();
+    let watched = follower.current?.link.model ?? null;
+    follower.changed.connect(() => {
+      watched?.changed.disconnect(enabledChanged);
+      watched = follower.current?.link.model ?? null;
+      watched?.changed.connect(enabledChanged);
+      enabledChanged();
+    });
+    watched?.changed.connect(enabledChanged);
+  }
+};

@@ -1,0 +1,16 @@
+/** What our plugins give each other. */
+
+import { Token } from '@lumino/coreutils';
+
+import type { Follower } from './follower';
+import type { Trans } from './text';
+
+export interface IExoLab {
+  readonly follower: Follower;
+  readonly trans: Trans;
+}
+
+export const IExoLab = new Token<IExoLab>(
+  'exo-lab:IExoLab',
+  'The connection to the cluster of the active kernel.'
+);
