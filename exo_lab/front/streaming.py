@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exo_lab.front.panel import panel
+from exo_lab.front.panel_cluster import Telling
 from exo_lab.front.views import generation_view
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ def stream(
     def picture(state: State | None = None) -> GenerationView:
         return generation_view(generation, devices, models, state=state)
 
+    telling = Telling(generation, panel())
     try:
         screen.offer(picture)
         while not generation.done:
             generation.poll(POLL_S)
+            telling.tell()
             screen.offer(picture)
     except KeyboardInterrupt:
         generation.cancel()
@@ -46,6 +50,7 @@ def stream(
     finally:
         if not generation.done:
             generation.cancel()
+        telling.end()
     screen.finish(picture())
     if generation.error is not None:
         raise generation.error

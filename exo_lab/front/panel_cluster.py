@@ -1,0 +1,231 @@
+"""The real cluster as the panel sees it: plans are judged by `planning`, made by `Cluster.load`.
+
+A change names the epoch of the plan that the person looked at. When the cluster has another one by now, the change is
+refused: it was made for a picture that is no longer true.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import ConfigError, ExoError, PlanError, StaleEpoch
+from exo_lab.front.panel_messages import DevicePrediction, GenerationStart, PlanChange, Prediction
+from exo_lab.front.roster import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exo_lab.cluster import Cluster
+    from exo_lab.core.plan import Plan
+    from exo_lab.core.status import ClusterStatus, LoadedModel
+    from exo_lab.core.topology import Link
+    from exo_lab.front.panel import Panel
+    from exo_lab.generation import Generation
+    from exo_lab.planning.problem import Problem
+
+
+class ClusterView:
+    """`PanelCluster` over a `Cluster`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        from exo_lab.cluster import DEFAULT_STRATEGY
+        from exo_lab.planning.choose import STRATEGIES
+
+        self.cluster = cluster
+        self.strategies = tuple(name for name in STRATEGIES if name != "manual")
+        self.default_strategy = DEFAULT_STRATEGY
+        self.predicts = find_spec("exo_lab.planning.cost") is not None
+
+    def status(self) -> ClusterStatus:
+        """Everything at this moment."""
+        return self.cluster.status()
+
+    def links(self) -> tuple[Link, ...]:
+        """The known links between nodes."""
+        return self.cluster.node.topology.links
+
+    def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call the listener on every change."""
+        return self.cluster.on_change(lambda what: listener(what))
+
+    def predict(self, change: PlanChange) -> Prediction:
+        """What a change would do; `fits` false where a device lacks memory for it."""
+        loaded = self._loaded(change)
+        try:
+            return self._predict(loaded, change, force=False)
+        except PlanError as exc:
+            reason = self._named(exc)
+            if change.layers is None:
+                return Prediction(devices=(), fits=False, reason=reason, strategy=change.strategy)
+            # By how much is seen best in the figures of the plan that cannot be.
+            forced = self._predict(loaded, change, force=True)
+            return Prediction(
+                devices=forced.devices, fits=False, reason=reason, strategy=forced.strategy, origin=forced.origin
+            )
+
+    def apply(self, change: PlanChange, progress: Callable[[str, int, int, str], None]) -> Plan:
+        """Load the plan on every node and switch to it."""
+        loaded = self._loaded(change)
+        used = _used(change)
+        reference = self.cluster.node.models.get(change.model)
+        try:
+            made = self.cluster.load(
+                change.model if reference is None else reference.name,
+                devices=[device for device, _ in used] if change.layers is not None else None,
+                layers=[count for _, count in used] if change.layers is not None else None,
+                strategy=change.strategy or self.default_strategy,
+                dtype=loaded.plan.dtype,
+                engine=loaded.plan.engine,
+                context=change.context_tokens,
+                progress=progress,
+            )
+        except ExoError as exc:
+            raise type(exc)(self._named(exc)) from exc
+        return made.plan
+
+    def cancel(self, request: str | None) -> int:
+        """End one generation, or all."""
+        running = [
+            one for one in self.cluster.node.ring.requests if request in (None, one.id) and not one.over.is_set()
+        ]
+        for one in running:
+            self.cluster.node.cancel(one)
+        return len(running)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _loaded(self, change: PlanChange) -> LoadedModel:
+        loaded = next((one for one in self.cluster.models() if one.plan.model == change.model), None)
+        if loaded is None:
+            raise ConfigError(f"{change.model} is not loaded any more. Load it again: %exo load {change.model}")
+        if loaded.plan.epoch != change.epoch:
+            raise StaleEpoch(
+                f"the plan of {change.model} is number {loaded.plan.epoch} by now, this change was made for number "
+                f"{change.epoch}. Look at the new one and move the layers again."
+            )
+        return loaded
+
+    def _predict(self, loaded: LoadedModel, change: PlanChange, *, force: bool) -> Prediction:
+        from exo_lab.planning.choose import choose
+        from exo_lab.planning.problem import Problem
+
+        used = _used(change)
+        problem = Problem(
+            config=loaded.config,
+            topology=self.cluster.node.topology,
+            order=tuple(device for device, _ in used) if change.layers is not None else (),
+            context_tokens=change.context_tokens,
+            force=force,
+        )
+        if change.layers is None:
+            plan = choose(problem, change.strategy or self.default_strategy)
+        else:
+            plan = choose(problem, "manual", [count for _, count in used])
+        made = self._costs(problem, plan) if self.predicts else _memory_only(problem, plan)
+        strategy = change.strategy if change.layers is not None and change.strategy else plan.strategy
+        return Prediction(**{**made, "strategy": strategy, "notes": tuple(plan.why)})
+
+    def _costs(self, problem: Problem, plan: Plan) -> dict[str, object]:
+        from exo_lab.planning.cost import Costs
+
+        places = [problem.device(device) for device in plan.devices]
+        costs = Costs(problem, places)
+        cuts = [shard.start for shard in plan.shards] + [plan.n_layers]
+        made = costs.predict(range(len(places)), cuts)
+        devices = tuple(
+            DevicePrediction(
+                device=device.id,
+                layers=len(shard),
+                memory_needed_bytes=needed,
+                memory_available_bytes=problem.room_bytes(device),
+                stage_s=stage_s,
+            )
+            for device, shard, needed, stage_s in zip(places, plan.shards, made.memory_bytes, made.stage_s, strict=True)
+        )
+        origins = {speed.flops.origin for speed in costs.speeds} | {speed.bandwidth.origin for speed in costs.speeds}
+        return {
+            "devices": devices,
+            "tokens_per_s": made.tokens_per_s,
+            "ttft_s": made.ttft_s,
+            "prompt_tokens": problem.prompt_tokens,
+            "origin": ", ".join(sorted(origins)),
+        }
+
+    def _named(self, error: ExoError) -> str:
+        """The error's text with nodes by name."""
+        return Roster(node.device for node in self.cluster.nodes()).named(str(error))
+
+
+def _used(change: PlanChange) -> list[tuple[str, int]]:
+    """Devices that get layers, with their counts; all with 0 where a strategy decides."""
+    if change.layers is None:
+        return [(device, 0) for device in change.devices]
+    if len(change.layers) != len(change.devices):
+        raise ConfigError(
+            f"{len(change.layers)} layer counts for {len(change.devices)} devices; one for each is needed"
+        )
+    return [(device, count) for device, count in zip(change.devices, change.layers, strict=True) if count]
+
+
+def _memory_only(problem: Problem, plan: Plan) -> dict[str, object]:
+    """What is known without a cost model."""
+    return {
+        "devices": tuple(
+            DevicePrediction(
+                device=device,
+                layers=len(shard),
+                memory_needed_bytes=problem.shard_memory_bytes(shard.start, shard.end),
+                memory_available_bytes=problem.room_bytes(problem.device(device)),
+            )
+            for device, shard in zip(plan.devices, plan.shards, strict=True)
+        )
+    }
+
+
+class Current:
+    """This kernel's cluster for the panel: one view for as long as it is the same cluster."""
+
+    def __init__(self, find: Callable[[], Cluster | None]) -> None:
+        self._find = find
+        self._view: ClusterView | None = None
+
+    def __call__(self) -> ClusterView | None:
+        """The view; None while the kernel is no node."""
+        cluster = self._find()
+        if cluster is None:
+            self._view = None
+        elif self._view is None or self._view.cluster is not cluster:
+            self._view = ClusterView(cluster)
+        return self._view
+
+
+class Telling:
+    """Tells the panel of one generation while its cell drains it; costs nothing where there is no panel."""
+
+    def __init__(self, generation: Generation, panel: Panel | None) -> None:
+        self._generation, self._panel, self._told = generation, panel, 0
+        if panel is not None:
+            stats = generation.stats
+            panel.started(
+                GenerationStart(
+                    request=generation.id,
+                    model=stats.model,
+                    epoch=stats.plan.epoch,
+                    devices=stats.plan.devices,
+                    prompt_tokens=stats.prompt_tokens,
+                )
+            )
+
+    def tell(self) -> None:
+        """What has come since the last time."""
+        if self._panel is not None:
+            for event in self._generation.tokens[self._told :]:
+                self._panel.token(self._generation.id, event)
+            self._told = len(self._generation.tokens)
+
+    def end(self) -> None:
+        """The rest, and that it is over."""
+        if self._panel is not None:
+            self.tell()
+            self._panel.ended(self._generation.stats)
