@@ -81,7 +81,7 @@ def report(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence
     """Print a table and write `results/<name>.json`."""
     table = Table(title=title, title_justify="left")
     for column in header:
-        table.add_column(column, justify="left" if column == header[0] else "right")
+        table.add_column(column, justify="left" if column == header[0] else "right", no_wrap=column == header[0])
     for row in rows:
         table.add_row(*row)
     Console().print(table)

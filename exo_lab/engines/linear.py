@@ -139,8 +139,7 @@ def linear(weights: list[Weight], dtype: torch.dtype, device: torch.device, *, k
     matrix = torch.empty(rows, weights[0].shape[-1], dtype=dtype, device=device)
     at = 0
     for weight in weights:
-        for start in range(0, weight.shape[0], quant.CHUNK_ROWS):
-            part = torch.from_numpy(weight.to_float32(start, min(start + quant.CHUNK_ROWS, weight.shape[0])))
-            matrix[at : at + len(part)] = part.to(device)
-            at += len(part)
+        for start, end in quant.chunks(weight):
+            matrix[at : at + end - start] = torch.from_numpy(weight.to_float32(start, end)).to(device)
+            at += end - start
     return Dense(matrix)

@@ -15,9 +15,11 @@ import torch
 from exo_lab.engines.int4 import GROUP, Int4Matrix, layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exo_lab.core.weights import Weight
 
-CHUNK_ROWS = 512  # rows converted at a time: bounds the int32 scratch
+CHUNK_WEIGHTS = 1 << 17  # converted at a time: bounds the scratch, which is int32
 
 
 class Blocks(NamedTuple):
@@ -91,15 +93,22 @@ def parts(weight: Weight) -> int:
     return 2 if weight.kind == "Q8_0" else 1
 
 
+def chunks(weight: Weight, block: int = 1) -> Iterator[tuple[int, int]]:
+    """Row ranges [start, end) that cover a matrix, each of about `CHUNK_WEIGHTS` weights and whole blocks of rows."""
+    rows, columns = weight.shape
+    step = max(CHUNK_WEIGHTS // columns // block, 1) * block
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
+
+
 def int4_matrices(weights: list[Weight]) -> tuple[Int4Matrix, ...]:
     """Tensors stacked by rows, as one matrix, or as two whose products are added. `parts` is the same for all."""
     rows = sum(weight.shape[0] for weight in weights)
     matrices = tuple(Int4Matrix(rows, weights[0].shape[1]) for _ in range(parts(weights[0])))
     at = 0
     for weight in weights:
-        for start in range(0, weight.shape[0], CHUNK_ROWS):
-            raw = weight.raw(start, min(start + CHUNK_ROWS, weight.shape[0]))
-            for matrix, blocks in zip(matrices, CONVERTERS[weight.kind](raw), strict=True):
+        for start, end in chunks(weight, matrices[0].layout.rows):
+            for matrix, blocks in zip(matrices, CONVERTERS[weight.kind](weight.raw(start, end)), strict=True):
                 matrix.put(at, *blocks)
-            at += raw.shape[0]
+            at += end - start
     return matrices
