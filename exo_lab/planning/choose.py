@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.planning.strategies import manual, ring_memory_weighted, uniform
+from exo_lab.planning.strategies import manual, optimal, performance_first, ring_memory_weighted, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from exo_lab.planning.problem import Problem
     from exo_lab.planning.strategies.base import Strategy
 
-_BY_NAME: dict[str, Strategy] = {"ring-memory-weighted": ring_memory_weighted.plan, "uniform": uniform.plan}
+_BY_NAME: dict[str, Strategy] = {
+    "ring-memory-weighted": ring_memory_weighted.plan,
+    "uniform": uniform.plan,
+    "performance-first": performance_first.plan,
+    "optimal": optimal.plan,
+}
 STRATEGIES: tuple[str, ...] = (*_BY_NAME, "manual")
 
 

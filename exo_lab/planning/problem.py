@@ -9,6 +9,7 @@ import msgspec
 from exo_lab.core.errors import ConfigError, DoesNotFit
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.topology import Topology
+from exo_lab.planning.coefficients import Measured
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
@@ -33,6 +34,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective = "decode"
     memory_margin: float = MARGIN
     force: bool = False
+    measured: tuple[tuple[str, Measured], ...] = ()  # (device id, what was measured of this model on it)
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -41,11 +43,18 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             if not self.topology.devices:
                 raise ConfigError("there is no device to plan for")
             return self.topology.devices
-        found = {device.id: device for device in self.topology.devices}
-        for device in self.order:
-            if device not in found:
-                raise ConfigError(f"device {device} is not in the cluster")
-        return tuple(found[device] for device in self.order)
+        return tuple(self.device(device) for device in self.order)
+
+    def device(self, device_id: str) -> Device:
+        """The device with this id. ConfigError if the cluster has none."""
+        found = self.topology.device(device_id)
+        if found is None:
+            raise ConfigError(f"device {device_id} is not in the cluster")
+        return found
+
+    def measured_of(self, device_id: str) -> Measured | None:
+        """What was measured of the model on a device."""
+        return next((measured for device, measured in self.measured if device == device_id), None)
 
     @property
     def kv_bytes_per_layer(self) -> int:
