@@ -248,6 +248,7 @@ class Kernels:
                 self._sets.remove(made)
                 self._end(made)
                 continue
+            self._goodbye(made, mine)
             for name in mine:
                 engine_id, _ = made.nodes.pop(name)
                 made.client.shutdown([engine_id], block=False)
@@ -259,7 +260,7 @@ class Kernels:
         processes = [_process(report.pid) for _, report in made.nodes.values()] + [controller]
         try:
             if made.client is not None:
-                self._goodbye(made)
+                self._goodbye(made, list(made.nodes))
                 made.client.close()
         finally:
             try:
@@ -274,11 +275,11 @@ class Kernels:
             if made.folder is not None:
                 made.folder.cleanup()
 
-    def _goodbye(self, made: _Set) -> None:
-        """Let each node that is still there leave in order, so that the others need not wait to notice."""
+    def _goodbye(self, made: _Set, names: Sequence[str]) -> None:
+        """Let each of these nodes that is still there leave in order, so that the others need not wait to notice."""
         code = "import exo_lab.cluster as _c\n(_c.current() and _c.current().close())"
         there = set(made.client.ids)
-        wanted = [engine_id for engine_id, _ in made.nodes.values() if engine_id in there]
+        wanted = [made.nodes[name][0] for name in names if made.nodes[name][0] in there]
         results = [made.client[engine_id].execute(code, silent=True, block=False) for engine_id in wanted]
         for result in results:
             with contextlib.suppress(TimeoutError):
