@@ -114,7 +114,7 @@ def test_a_stream_may_last_longer_than_its_deadline_but_not_be_silent_for_so_lon
         seen: list[object] = []
         with pytest.raises(PeerUnreachable, match=r"GetStats within 0\.4 s"):
             async for reply in a.stream(b.address, GetStats(), timeout_s=0.4):
-                seen.append(reply)  # noqa: PERF401 - what came before the error counts
+                seen.append(reply)
         assert len(seen) == 6
 
     run(network, scenario, ticking)
@@ -230,7 +230,7 @@ def test_an_error_of_the_handler_is_raised_where_it_was_asked(network, raised, s
         replies: list[object] = []
         with pytest.raises(ExoError) as other:
             async for reply in a.stream(b.address, Ping(sequence=1), timeout_s=5):
-                replies.append(reply)  # noqa: PERF401 - what came before the error counts
+                replies.append(reply)
         assert len(replies) == after
         for got in (one.value, other.value):
             assert type(got) is seen
