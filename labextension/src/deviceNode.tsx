@@ -21,6 +21,7 @@ export function DeviceNode(props: {
   mark: Mark;
   plan: Plan | null;
   lit: Lit;
+  narrow: boolean;
   selected: boolean;
   tabbable: boolean;
   click: () => void;
@@ -37,7 +38,7 @@ export function DeviceNode(props: {
   if (lit.on) {
     classes.push('jp-mod-running');
   }
-  const lines = deviceLines(place, plan, trans);
+  const lines = deviceLines(place, plan, trans, props.narrow);
   const base = place.above ? y - radius - 18 - 14 * lines.length : y + radius + 27;
   return (
     <g
@@ -65,7 +66,7 @@ export function DeviceNode(props: {
       )}
       <circle className="jp-ExoLab-focus" cx={n(x)} cy={n(y)} r={n(radius + 13)} />
       <text className="jp-ExoLab-deviceName" x={n(x)} y={n(base)} textAnchor="middle" aria-hidden="true">
-        {short(cleanName(node.device.name), 20)}
+        {short(cleanName(node.device.name), props.narrow ? 12 : 20)}
       </text>
       {lines.map((line, i) => (
         <text

@@ -8,6 +8,8 @@ import { cleanName, Trans } from './text';
 import { linkWords } from './topologyWords';
 import { Link } from './types';
 
+const ROOM = 84; // pixels that a line must have for a label; else it is in the tooltip and in the table
+
 export function HopLine(props: {
   hop: Hop;
   bend: number;
@@ -31,7 +33,9 @@ export function HopLine(props: {
       <title>{[tip, ...words].join(' \u00b7 ')}</title>
       <path className={classes.join(' ')} d={drawn.path} />
       <Arrow path={drawn.path} />
-      {props.label && words.length > 0 && <LinkLabel x={drawn.labelX} y={drawn.labelY} words={words} />}
+      {props.label && drawn.length > ROOM && words.length > 0 && (
+        <LinkLabel x={drawn.labelX} y={drawn.labelY} words={words} />
+      )}
     </g>
   );
 }
@@ -66,7 +70,7 @@ export function Wire(props: {
     <g>
       <title>{words.join(' \u00b7 ')}</title>
       <path className="jp-ExoLab-wire" d={drawn.path} />
-      <LinkLabel x={drawn.labelX} y={drawn.labelY} words={words} />
+      {drawn.length > ROOM && <LinkLabel x={drawn.labelX} y={drawn.labelY} words={words} />}
     </g>
   );
 }

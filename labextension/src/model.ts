@@ -65,6 +65,8 @@ export interface Change {
   readonly model: string;
   readonly epoch: number;
   readonly predicted: Prediction | null;
+  /** What was predicted for the plan that it replaced, at that time. */
+  readonly predictedBefore: Prediction | null;
   readonly before: Plan;
   readonly after: Plan;
 }
@@ -108,6 +110,7 @@ export type LocalEvent =
       readonly before: Plan;
       readonly after: Plan;
       readonly predicted: Prediction | null;
+      readonly predictedBefore: Prediction | null;
     };
 
 export type Message = PanelEvent | LocalEvent;
@@ -169,7 +172,7 @@ export function reduce(state: State, message: Message): State {
       return { ...state, loading: { ...state.loading, [node]: { done, total, what } } };
     }
     case 'plan-applied':
-      return applied(state, message.before, message.after, message.predicted);
+      return applied(state, message);
     default:
       return state; // of a newer kernel: a type that this version does not know
   }
@@ -267,8 +270,16 @@ function ended(state: State, stats: GenerationStats): State {
   return { ...state, generation, measured, notices: [...state.notices, ...remarks].slice(-KEPT_NOTICES) };
 }
 
-function applied(state: State, before: Plan, after: Plan, predicted: Prediction | null): State {
-  const change: Change = { model: after.model, epoch: after.epoch, predicted, before, after };
+function applied(state: State, message: Extract<LocalEvent, { type: 'plan-applied' }>): State {
+  const { before, after, predicted, predictedBefore } = message;
+  const change: Change = {
+    model: after.model,
+    epoch: after.epoch,
+    predicted,
+    predictedBefore,
+    before,
+    after
+  };
   const changes = [...state.changes, change].slice(-KEPT_CHANGES);
   if (state.status === null) {
     return { ...state, changes, loading: {} };

@@ -105,11 +105,10 @@ export function useSignal<S>(signal: ISignal<S, void>): void {
 }
 
 /** The width in pixels that an element has, and the reference to give it. */
-export function useWidth(fallback: number): readonly [React.RefObject<HTMLDivElement>, number] {
-  const ref = React.useRef<HTMLDivElement>(null);
+export function useWidth(fallback: number): readonly [React.RefCallback<HTMLDivElement>, number] {
+  const [element, setElement] = React.useState<HTMLDivElement | null>(null);
   const [width, setWidth] = React.useState(fallback);
   React.useLayoutEffect(() => {
-    const element = ref.current;
     if (element === null) {
       return undefined;
     }
@@ -127,8 +126,8 @@ export function useWidth(fallback: number): readonly [React.RefObject<HTMLDivEle
     });
     observer.observe(element);
     return () => observer.disconnect();
-  }, []);
-  return [ref, width];
+  }, [element]);
+  return [setElement, width];
 }
 
 /** Does the person want no motion? */

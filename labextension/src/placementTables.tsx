@@ -105,7 +105,7 @@ function figureRows({ tuning, state, trans }: TableProps): Row[] {
     rows.push({
       key: 'before',
       label: trans.__('before (plan %1)', change.before.epoch),
-      predicted: earlier?.predicted ?? null,
+      predicted: earlier?.predicted ?? change.predictedBefore,
       measured: tuning.measured(change.before.epoch)
     });
   }
@@ -137,54 +137,61 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
   const times = stageSeconds(state);
   const predicted = new Map(verdict?.prediction?.devices.map(one => [one.device, one]) ?? []);
   return (
-    <table className="jp-ExoLab-table">
-      <thead>
-        <tr>
-          <th scope="col">{trans.__('Device')}</th>
-          <th scope="col">{trans.__('Layers')}</th>
-          <th scope="col">
-            {trans.__('Memory')} <Origin kind="predicted" trans={trans} />
-          </th>
-          <th scope="col">{trans.__('Time per token')}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {ranges(draft).map(([start, end], i) => {
-          const id = draft.devices[i];
-          const one = predicted.get(id);
-          const time = times.get(id);
-          const emulated =
-            (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
-          return (
-            <tr key={id}>
-              <th scope="row">
-                <Swatch mark={state.marks.get(id) ?? markOf(i)} emulated={emulated} /> {nameOf(state, id)}
-                {emulated ? ` (${trans.__('emulated')})` : ''}
-              </th>
-              <td>
-                {start === end ? trans.__('none') : showLayers(start, end)}
-                {start !== end && (
-                  <div className="jp-ExoLab-faint">
-                    {trans.__('%1 in the file', showBytes(shardBytes(config, start, end)))}
-                  </div>
-                )}
-              </td>
-              <td>
-                <Room
-                  needed={start === end ? null : (one?.memory_needed_bytes ?? null)}
-                  there={one?.memory_available_bytes ?? null}
-                  trans={trans}
-                />
-              </td>
-              <td>
-                <Time value={start === end ? null : one?.stage_s} kind="predicted" trans={trans} />
-                <Time value={start === end ? null : time} kind="measured" trans={trans} />
-              </td>
-            </tr>
-          );
-        })}
-      </tbody>
-    </table>
+    <div
+      className="jp-ExoLab-scroll"
+      role="region"
+      tabIndex={0}
+      aria-label={trans.__('Memory and time of each device')}
+    >
+      <table className="jp-ExoLab-table jp-ExoLab-memory">
+        <thead>
+          <tr>
+            <th scope="col">{trans.__('Device')}</th>
+            <th scope="col">{trans.__('Layers')}</th>
+            <th scope="col">
+              {trans.__('Memory')} <Origin kind="predicted" trans={trans} />
+            </th>
+            <th scope="col">{trans.__('Time per token')}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {ranges(draft).map(([start, end], i) => {
+            const id = draft.devices[i];
+            const one = predicted.get(id);
+            const time = times.get(id);
+            const emulated =
+              (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
+            return (
+              <tr key={id}>
+                <th scope="row">
+                  <Swatch mark={state.marks.get(id) ?? markOf(i)} emulated={emulated} /> {nameOf(state, id)}
+                  {emulated ? ` (${trans.__('emulated')})` : ''}
+                </th>
+                <td>
+                  {start === end ? trans.__('none') : showLayers(start, end)}
+                  {start !== end && (
+                    <div className="jp-ExoLab-faint">
+                      {trans.__('%1 in the file', showBytes(shardBytes(config, start, end)))}
+                    </div>
+                  )}
+                </td>
+                <td>
+                  <Room
+                    needed={start === end ? null : (one?.memory_needed_bytes ?? null)}
+                    there={one?.memory_available_bytes ?? null}
+                    trans={trans}
+                  />
+                </td>
+                <td>
+                  <Time value={start === end ? null : one?.stage_s} kind="predicted" trans={trans} />
+                  <Time value={start === end ? null : time} kind="measured" trans={trans} />
+                </td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </div>
   );
 }
 

@@ -18,28 +18,39 @@ export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly places: ReadonlyArray<Place>;
+  /** Little room to the sides, as in a side panel: short lines. */
+  readonly narrow: boolean;
 }
 
 const SMALLEST = 20;
 const LARGEST = 32;
 const MARGIN_X = 72; // room for a name beside the outermost devices
-const TEXT = 54; // room for three lines above or below a device
+const MARGIN_NARROW = 42;
+const LINE = 14; // height of a line of text
+const NARROW = 380; // pixels: a side panel
 const HALO = 14; // what is drawn round a device
 
 /** Devices on an ellipse: those of the plan in stage order, then the others by name. Lost ones stay in the picture. */
 export function picture(state: State, plan: Plan | null, width: number): Picture {
   const nodes = ordered(state, plan);
   const count = nodes.length;
-  const rx = Math.max(0, Math.min(width / 2 - MARGIN_X, 70 + 36 * Math.max(2, count)));
-  const ry = count < 3 ? 0 : Math.min(220, 46 + 20 * count);
+  const narrow = width < NARROW;
+  const largest = narrow ? 26 : LARGEST;
+  const text = (narrow ? 4 : 3) * LINE + 12; // above or below a device
+  const rx = Math.max(
+    0,
+    Math.min(width / 2 - (narrow ? MARGIN_NARROW : MARGIN_X), 70 + 36 * Math.max(2, count))
+  );
+  // Where there is no room to the sides, the ring stands upright.
+  const ry = count < 3 ? 0 : Math.min(240, narrow ? 40 + 34 * count : 46 + 20 * count);
   // Above: the text of the topmost, if it has company below; below: that of the lowest.
-  const top = (count < 3 ? 26 : TEXT) + LARGEST + HALO;
+  const top = (count < 3 ? 26 : text) + largest + HALO;
   // The first stage is at the top; two devices stand side by side.
   const angles = nodes.map((_, i) =>
     count === 2 ? Math.PI * (1 + i) : -Math.PI / 2 + (2 * Math.PI * i) / Math.max(1, count)
   );
   const lowest = ry * Math.max(0, ...angles.map(Math.sin));
-  const height = top + ry + lowest + LARGEST + HALO + TEXT;
+  const height = top + ry + lowest + largest + HALO + text;
   const most = Math.max(1, ...nodes.map(node => node.device.memory_bytes));
   const places = nodes.map((node, i) => {
     const angle = angles[i];
@@ -49,12 +60,12 @@ export function picture(state: State, plan: Plan | null, width: number): Picture
       node,
       x: width / 2 + (count < 2 ? 0 : rx * Math.cos(angle)),
       y: top + ry + ry * Math.sin(angle),
-      radius: SMALLEST + (LARGEST - SMALLEST) * share,
+      radius: SMALLEST + (largest - SMALLEST) * share,
       stage: stage < 0 ? null : stage,
       above: count > 2 && Math.sin(angle) < -0.3
     };
   });
-  return { width, height, places };
+  return { width, height, places, narrow };
 }
 
 function ordered(state: State, plan: Plan | null): ReadonlyArray<NodeStatus> {
@@ -133,12 +144,17 @@ function pair(a: string, b: string): string {
   return a < b ? `${a} ${b}` : `${b} ${a}`;
 }
 
-/** A curve from device to device that ends at their edges, bent outwards; and where its label goes. */
-export function curve(
-  from: Place,
-  to: Place,
-  bend: number
-): { path: string; labelX: number; labelY: number } {
+export interface Curve {
+  readonly path: string;
+  /** Where its label goes. */
+  readonly labelX: number;
+  readonly labelY: number;
+  /** From edge to edge: a label needs some room. */
+  readonly length: number;
+}
+
+/** A curve from device to device that ends at their edges, bent to the left of the way. */
+export function curve(from: Place, to: Place, bend: number): Curve {
   const dx = to.x - from.x;
   const dy = to.y - from.y;
   const distance = Math.hypot(dx, dy) || 1;
@@ -151,7 +167,8 @@ export function curve(
   return {
     path: `M${r(start[0])} ${r(start[1])}Q${r(midX)} ${r(midY)} ${r(end[0])} ${r(end[1])}`,
     labelX: (start[0] + 2 * midX + end[0]) / 4,
-    labelY: (start[1] + 2 * midY + end[1]) / 4
+    labelY: (start[1] + 2 * midY + end[1]) / 4,
+    length: Math.hypot(end[0] - start[0], end[1] - start[1])
   };
 }
 

@@ -45,6 +45,7 @@ export function TopologyView(props: TopologyProps): React.ReactElement {
             places={shown.places}
             width={shown.width}
             height={shown.height}
+            narrow={shown.narrow}
             selected={selected}
             select={select}
             trans={trans}
@@ -76,13 +77,14 @@ interface GraphProps {
   readonly places: ReadonlyArray<Place>;
   readonly width: number;
   readonly height: number;
+  readonly narrow: boolean;
   readonly selected: string | null;
   readonly select: (device: string | null) => void;
   readonly trans: Trans;
 }
 
 function Graph(props: GraphProps): React.ReactElement {
-  const { state, plan, places, width, height, selected, select, trans } = props;
+  const { state, plan, places, width, height, narrow, selected, select, trans } = props;
   const ring = hops(places, plan, state.links);
   const running = isGenerating(state) && state.generation?.epoch === plan?.epoch;
   const lit = useLit(state, plan, running);
@@ -135,6 +137,7 @@ function Graph(props: GraphProps): React.ReactElement {
           mark={state.marks.get(place.node.device.id) ?? markOf(i)}
           plan={plan}
           lit={lit(place)}
+          narrow={narrow}
           selected={selected === place.node.device.id}
           tabbable={anchor === place.node.device.id}
           click={() => select(selected === place.node.device.id ? null : place.node.device.id)}

@@ -22,14 +22,14 @@ export function linkWords(link: Link, trans: Trans): string[] {
 }
 
 /** What stands under a device: how loaded, what it holds, and whatever is out of the ordinary. */
-export function deviceLines(place: Place, plan: Plan | null, trans: Trans): string[] {
+export function deviceLines(place: Place, plan: Plan | null, trans: Trans, narrow = false): string[] {
   const { node, stage } = place;
   const lines: string[] = [];
   const load =
     node.load === null || node.liveness === 'lost' ? '' : trans.__('load %1 %', Math.round(node.load * 100));
   const shard = plan === null || stage === null ? null : plan.shards[stage];
   const holds = shard === null ? '' : trans.__('layers %1', showLayers(shard.start, shard.end));
-  lines.push([load, holds].filter(text => text !== '').join(' \u00b7 '));
+  lines.push(...(narrow ? [load, holds] : [[load, holds].filter(text => text !== '').join(' \u00b7 ')]));
   const marks = [
     node.is_self ? trans.__('this kernel') : '',
     node.device.emulated === '' ? '' : trans.__('emulated'),

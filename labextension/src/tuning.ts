@@ -200,13 +200,20 @@ export class Tuning {
     if (this._state.applying) {
       return;
     }
+    const predictedBefore = this.undoable?.predicted ?? this._state.baseVerdict?.prediction ?? null;
     this._set({ ...this._state, applying: true, refusal: '' });
     try {
       const answer = await this._ask({ type: 'apply', change: changeOf(draft, this._contextTokens) });
       this._accepted = null;
       this._set({ ...this._state, applying: false, draft: null });
       if (answer.type === 'applied') {
-        this._model.dispatch({ type: 'plan-applied', before, after: answer.plan, predicted });
+        this._model.dispatch({
+          type: 'plan-applied',
+          before,
+          after: answer.plan,
+          predicted,
+          predictedBefore
+        });
       }
     } catch (error) {
       const refusal = textOf(error);
