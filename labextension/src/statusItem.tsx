@@ -5,9 +5,9 @@ import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
 import { Follower } from './follower';
-import { ClusterModel, livingNodes, shownModel, State, tokensPerS } from './model';
-import { cleanName, Trans } from './text';
-import { showRate } from './units';
+import { ClusterModel } from './model';
+import { statusText } from './statusText';
+import { Trans } from './text';
 
 export class StatusItem extends ReactWidget {
   constructor(
@@ -62,16 +62,4 @@ export class StatusItem extends ReactWidget {
 
   private _model: ClusterModel | null = null;
   private readonly _activeStateChanged = new Signal<this, void>(this);
-}
-
-/** "3 nodes · SmolLM2-135M · 41.5 tok/s", as far as there is something to say. */
-export function statusText(state: State, trans: Trans): string {
-  const rate = tokensPerS(state);
-  return [
-    trans._n('%1 node', '%1 nodes', livingNodes(state).length),
-    cleanName(shownModel(state)?.plan.model ?? trans.__('no model')),
-    rate === null ? '' : showRate(rate)
-  ]
-    .filter(text => text !== '')
-    .join(' \u00b7 ');
 }

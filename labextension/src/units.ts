@@ -1,4 +1,4 @@
-/** Bytes, seconds and rates as people read them: a port of exo_lab/front/units.py, held to it by a test. */
+/** Bytes, seconds and rates as people read them: a port of exo_lab/front/units.py, held to it by a test (but for exact ties). */
 
 const DASH = '\u2013'; // an en dash, as between page numbers
 const MICRO = '\u00b5';

@@ -140,7 +140,7 @@ def fixtures_text() -> str:
         "units": {
             "bytes": _table(show_bytes, (0, 1, 1023, 1024, 1536, 12_345_678, 999.6 * 1024, 2**34, 2**45)),
             "seconds": _table(show_seconds, (0.0, 1e-6, 0.00018, 0.0123, 0.9994, 0.9996, 1.5, 99.9, 100.0, 3725.0)),
-            "rate": _table(show_rate, (0.5, 31.234, 9.996, 99.96, 1234.5)),
+            "rate": _table(show_rate, (0.5, 31.234, 9.996, 99.96, 1234.6)),
             "layers": [[start, end, show_layers(start, end)] for start, end in ((0, 1), (3, 9), (29, 30))],
         },
         "shards": _shards(),

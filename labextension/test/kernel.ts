@@ -1,0 +1,73 @@
+/** A kernel that is not there: as much of JupyterLab's connection as `KernelLink` uses. */
+
+import type { Kernel } from '@jupyterlab/services';
+import { Signal } from '@lumino/signaling';
+
+export class FakeComm {
+  constructor(private readonly _kernel: FakeKernel) {}
+
+  onMsg: (message: { content: { data: unknown } }) => void = () => undefined;
+  onClose: () => void = () => undefined;
+  isDisposed = false;
+  opened = false;
+  sent: Record<string, unknown>[] = [];
+  subshellStarted: Promise<void> = Promise.resolve();
+
+  open(): void {
+    this.opened = true;
+    if (!this._kernel.loaded) {
+      this.onClose();
+    }
+  }
+
+  send(data: Record<string, unknown>): void {
+    this.sent.push(data);
+  }
+
+  close(): void {
+    this.isDisposed = true;
+  }
+
+  hear(data: unknown): void {
+    this.onMsg({ content: { data } });
+  }
+}
+
+export class FakeKernel {
+  constructor(language = 'python') {
+    this.info = Promise.resolve({ language_info: { name: language } });
+  }
+
+  readonly id = 'kernel';
+  readonly info: Promise<{ language_info: { name: string } }>;
+  readonly statusChanged = new Signal<this, string>(this);
+  readonly iopubMessage = new Signal<this, unknown>(this);
+  readonly disposed = new Signal<this, void>(this);
+  readonly interrupt = jest.fn(() => Promise.resolve());
+  isDisposed = false;
+  supportsSubshells = true;
+  loaded = true;
+  comms: FakeComm[] = [];
+
+  createComm(): FakeComm {
+    const comm = new FakeComm(this);
+    this.comms.push(comm);
+    return comm;
+  }
+
+  get comm(): FakeComm {
+    return this.comms[this.comms.length - 1];
+  }
+
+  /** As if a cell with this code had been run. */
+  ran(code: string): void {
+    const parent_header = { msg_id: 'cell' };
+    this.iopubMessage.emit({ header: { msg_type: 'execute_input' }, parent_header, content: { code } });
+    const content = { execution_state: 'idle' };
+    this.iopubMessage.emit({ header: { msg_type: 'status' }, parent_header, content });
+  }
+
+  get real(): Kernel.IKernelConnection {
+    return this as unknown as Kernel.IKernelConnection;
+  }
+}
