@@ -40,9 +40,10 @@ function draw(element: React.ReactElement): void {
   act(() => root.render(element));
 }
 
-function key(target: Element, name: string, type = 'keydown'): void {
-  act(() => {
+async function key(target: Element, name: string, type = 'keydown'): Promise<void> {
+  await act(async () => {
     target.dispatchEvent(new KeyboardEvent(type, { key: name, bubbles: true, cancelable: true }));
+    await settle();
   });
 }
 
@@ -88,21 +89,21 @@ describe('topology', () => {
     );
   });
 
-  test('one device is reached with Tab, the others with arrows, round and round', () => {
+  test('one device is reached with Tab, the others with arrows, round and round', async () => {
     draw(<TopologyView state={sampleState()} trans={english} />);
     const nodes = [...host.querySelectorAll<SVGGElement>('[role=button]')];
     expect(nodes.map(node => node.getAttribute('tabindex'))).toEqual(['0', '-1', '-1']);
     nodes[0].focus();
-    key(nodes[0], 'ArrowRight');
+    await key(nodes[0], 'ArrowRight');
     expect(document.activeElement).toBe(nodes[1]);
     expect(find('.jp-ExoLab-card').getAttribute('aria-label')).toBe('About kernel-2');
-    key(nodes[1], 'ArrowLeft');
-    key(nodes[0], 'ArrowLeft');
+    await key(nodes[1], 'ArrowLeft');
+    await key(nodes[0], 'ArrowLeft');
     expect(document.activeElement).toBe(nodes[2]);
     expect(find('.jp-ExoLab-card').textContent).toContain('memory 96 MB, 2x slower');
-    key(nodes[2], 'Escape');
+    await key(nodes[2], 'Escape');
     expect(host.querySelector('.jp-ExoLab-card')).toBeNull();
-    key(nodes[2], 'Enter');
+    await key(nodes[2], 'Enter');
     expect(nodes[2].getAttribute('aria-pressed')).toBe('true');
   });
 
@@ -240,19 +241,19 @@ describe('placement', () => {
     ['End', '24']
   ])('%s moves a boundary to %s', async (name, value) => {
     await drawn();
-    key(sliders()[0], name);
+    await key(sliders()[0], name);
     expect(sliders()[0].getAttribute('aria-valuenow')).toBe(value);
   });
 
   test('keys move at once, and commit once when the key is let go', async () => {
     const tuning = await drawn();
     const slider = sliders()[0];
-    key(slider, 'ArrowRight');
-    key(slider, 'ArrowRight');
+    await key(slider, 'ArrowRight');
+    await key(slider, 'ArrowRight');
     expect(slider.getAttribute('aria-valuenow')).toBe('16');
     await wait();
     const asked = judged.length;
-    key(slider, 'ArrowRight', 'keyup');
+    await key(slider, 'ArrowRight', 'keyup');
     await wait();
     expect(judged.length).toBe(asked + 1);
     expect(tuning.state.draft?.layers).toEqual([16, 8, 6]);
@@ -263,11 +264,11 @@ describe('placement', () => {
   test('an infeasible position is refused with the reason, said aloud, and goes back', async () => {
     await drawn();
     const slider = sliders()[1];
-    key(slider, 'PageDown');
+    await key(slider, 'PageDown');
     await wait();
     expect(find('.jp-ExoLab-strip').classList.contains('jp-mod-refused')).toBe(true);
     expect(button('Apply').disabled).toBe(true);
-    key(slider, 'PageDown', 'keyup');
+    await key(slider, 'PageDown', 'keyup');
     await wait();
     expect(slider.getAttribute('aria-valuenow')).toBe('24');
     expect(find('.jp-ExoLab-refusal').textContent).toContain('kernel-3 has 8.00 KiB and needs more.');
@@ -276,30 +277,30 @@ describe('placement', () => {
 
   test('Escape gives up a move', async () => {
     await drawn();
-    key(sliders()[0], 'End');
-    key(sliders()[0], 'Escape');
+    await key(sliders()[0], 'End');
+    await key(sliders()[0], 'Escape');
     expect(sliders()[0].getAttribute('aria-valuenow')).toBe('14');
   });
 
   test('a pointer drags a boundary, and lets go once', async () => {
     await drawn();
     const slider = sliders()[0];
-    const point = (type: string, clientX: number): void => {
-      act(() => {
+    const point = (type: string, clientX: number): Promise<void> =>
+      act(async () => {
         const event = new MouseEvent(type, { bubbles: true, cancelable: true, button: 0, clientX });
         Object.defineProperty(event, 'pointerId', { value: 1 });
         slider.dispatchEvent(event);
+        await settle();
       });
-    };
-    point('pointerdown', 300);
-    point('pointermove', 300 - 60);
+    await point('pointerdown', 300);
+    await point('pointermove', 300 - 60);
     const now = Number(slider.getAttribute('aria-valuenow'));
     expect(now).toBeLessThan(14);
     expect(now).toBeGreaterThan(8);
     await wait();
     const asked = judged.length;
-    point('pointerup', 240);
-    point('pointermove', 0); // no longer held
+    await point('pointerup', 240);
+    await point('pointermove', 0); // no longer held
     await wait();
     expect(judged.length).toBe(asked + 1);
     expect(slider.getAttribute('aria-valuenow')).toBe(String(now));
@@ -307,7 +308,7 @@ describe('placement', () => {
 
   test('figures say where they come from, and the draft stands beside the loaded plan', async () => {
     await drawn();
-    key(sliders()[0], 'ArrowRight');
+    await key(sliders()[0], 'ArrowRight');
     await wait();
     const rows = [...host.querySelectorAll('table')][0].querySelectorAll('tbody tr');
     expect([...rows].map(row => row.textContent)).toEqual([
@@ -329,7 +330,7 @@ describe('placement', () => {
     );
     const tuning = await drawn(model);
     expect(host.querySelectorAll('.jp-ExoLab-stub')).toHaveLength(1);
-    key(sliders()[2], 'ArrowLeft');
+    await key(sliders()[2], 'ArrowLeft');
     await wait();
     expect(tuning.state.draft?.layers).toEqual([14, 10, 5, 1]);
     expect(host.querySelectorAll('.jp-ExoLab-stub')).toHaveLength(0);
