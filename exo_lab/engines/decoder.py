@@ -13,10 +13,9 @@ import torch
 from torch.nn import functional
 
 from exo_lab.core.errors import ConfigError, NodeError
-from exo_lab.engines import quant, rope, tensors
+from exo_lab.engines import native_matrix, quant, rope, tensors
 from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position, layers_of
 from exo_lab.engines.decode_step import DecodeStep
-from exo_lab.engines.int4 import layout
 from exo_lab.engines.kv_cache import KvCache
 from exo_lab.engines.layer import Layer, Reader
 from exo_lab.engines.prefill_step import PrefillStep
@@ -54,12 +53,12 @@ class TorchEngine:
         self.device = torch.device(device)
         if dtype == "quantised" and self.device.type != "cpu":
             raise ConfigError("dtype 'quantised' runs on the CPU only; choose bfloat16 or float32 on a GPU")
-        if dtype == "quantised" and layout() is None:
+        self._threads = threads
+        self._use_threads()
+        if dtype == "quantised" and not quant.block_rows():
             raise ConfigError(
                 "this processor packs four-bit weights in a layout that exo_lab does not know; use dtype='bfloat16'"
             )
-        self._threads = threads
-        self._use_threads()
         self._wanted_dtype = dtype
         self._info: EngineInfo | None = None
         self._layers: list[Layer] = []
@@ -118,6 +117,7 @@ class TorchEngine:
             name="torch",
             dtype=dtype,
             device=str(self.device),
+            kernels="native" if native_matrix.library(torch.get_num_threads()) and dtype == "quantised" else "torch",
             weight_bytes=size,
             kv_bytes_per_token=len(shard) * 2 * config.n_kv_heads * config.head_dim * self._kv_dtype.itemsize,
         )
@@ -127,7 +127,7 @@ class TorchEngine:
         if self._wanted_dtype != "auto":
             return self._wanted_dtype
         matrices = [source.weight(f"blk.{self.shard.start}.{name}") for name in tensors.MATRICES]
-        if self.device.type == "cpu" and any(quant.parts(weight) for weight in matrices):
+        if self.device.type == "cpu" and any(quant.bits(weight) for weight in matrices):
             return "quantised"
         return "float32" if all(weight.kind == "F32" for weight in matrices) else "bfloat16"
 

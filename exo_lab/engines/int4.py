@@ -74,15 +74,19 @@ class Int4Matrix:
         """Bytes in memory."""
         return self.packed.nbytes + self.scales.nbytes
 
-    def put(self, start: int, q: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> None:
-        """Set rows [start, start + n): q int32 (n, columns) in 0..15; scale, zero float32 (n, columns / 32).
+    def put(self, start: int, q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor) -> None:
+        """Set rows [start, start + n): w = q * scale + low. `start` and n are multiples of the layout's rows.
 
-        `start` and n are multiples of the layout's rows.
+        Args:
+            start: first row.
+            q: uint8 (n, columns) in 0..15.
+            scale: float32 (n, columns / 32).
+            low: likewise.
         """
         end = start + q.shape[0]
-        self.packed[start:end] = _pack(q.contiguous(), 1)
+        self.packed[start:end] = _pack(q.to(torch.int32), 1)
         self.scales[:, start:end, 0] = scale.t()
-        self.scales[:, start:end, 1] = zero.t()
+        self.scales[:, start:end, 1] = (low + 8 * scale).t()
 
     def times(self, x: torch.Tensor) -> torch.Tensor:
         """bfloat16 (n, columns) -> bfloat16 (n, rows)."""

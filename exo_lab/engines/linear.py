@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn import functional
 
-from exo_lab.engines import quant
+from exo_lab.engines import native_matrix, quant
 
 if TYPE_CHECKING:
     from exo_lab.core.weights import Weight
@@ -130,11 +130,12 @@ def linear(weights: list[Weight], dtype: torch.dtype, device: torch.device, *, k
         device: where they go; quantised ones stay on the CPU, the only place where the operator exists.
         keep_quantised: keep four- and eight-bit kinds as they are.
     """
-    parts = {quant.parts(weight) for weight in weights} if keep_quantised else {0}
-    if len(parts) > 1:
+    bits = {quant.bits(weight) for weight in weights} if keep_quantised else {0}
+    if len(bits) > 1:
         return Stacked([linear([weight], dtype, device, keep_quantised=True) for weight in weights])
-    if parts != {0}:
-        return Quantised(quant.int4_matrices(weights))
+    if bits != {0}:
+        kernels = native_matrix.library(torch.get_num_threads())
+        return quant.native(weights, kernels) if kernels else Quantised(quant.int4_matrices(weights))
     rows = sum(weight.shape[0] for weight in weights)
     matrix = torch.empty(rows, weights[0].shape[-1], dtype=dtype, device=device)
     at = 0

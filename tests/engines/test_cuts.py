@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exo_lab.engines import native
+from exo_lab.engines.base import EngineInfo
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.numpy_engine import NumpyEngine
 from tests.engines.ring import Ring
@@ -21,7 +24,19 @@ MAKERS = {
     "torch float32": lambda: TorchEngine("float32", "cpu", threads=1),
     "torch bfloat16": lambda: TorchEngine("bfloat16", "cpu", threads=1),
     "torch quantised": lambda: TorchEngine("quantised", "cpu", threads=1),
+    "torch quantised, PyTorch's operators": lambda: WithoutKernels("quantised", "cpu", threads=1),
 }
+
+
+class WithoutKernels(TorchEngine):
+    """As on a machine where our own kernels cannot be made."""
+
+    def load(self, *arguments: Any) -> EngineInfo:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "state", lambda: native.Native(None, "this test does without"))
+            return super().load(*arguments)
+
+
 PROMPT = [int(x) for x in np.random.default_rng(1).integers(0, 256, 140)]
 
 
@@ -81,7 +96,7 @@ def test_room_reserved_at_once_and_room_grown_by_blocks_give_the_same_bits():
         np.testing.assert_array_equal(reserved.logits(ids), grown.logits(ids), err_msg=engine)
 
 
-@pytest.mark.parametrize("engine", ["torch bfloat16", "torch quantised"])
+@pytest.mark.parametrize("engine", ["torch bfloat16", "torch quantised", "torch quantised, PyTorch's operators"])
 def test_lower_precision_stays_near_float32(engine):
     """bfloat16 keeps 8 bits: a few layers of it move logits of size 8 by some hundredths, not more."""
     wanted = uncut("torch float32")

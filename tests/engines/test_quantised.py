@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.engines import int4, linear, quant
+from exo_lab.engines import int4, linear, native, native_matrix, quant
 from exo_lab.engines.decoder import TorchEngine
 from tests.engines.ring import Ring, shards
 from tests.tiny import TinySource, TinyWeight, tiny_config, tiny_source
@@ -30,9 +31,25 @@ def kept(*weights: TinyWeight) -> linear.Linear:
     return linear.linear(list(weights), torch.bfloat16, CPU, keep_quantised=True)
 
 
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """As on a machine without a compiler, or with another processor."""
+    monkeypatch.setattr(native, "state", lambda: native.Native(None, "this test does without"))
+
+
+@pytest.fixture(params=["native", "torch"])
+def each_way(request, monkeypatch):
+    """Our own kernels where there are any, and PyTorch's operators."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "state", lambda: native.Native(None, "this test does without"))
+    elif native.state().library is None:
+        pytest.skip(native.state().why_not)
+    return request.param
+
+
 @pytest.fixture(params=int4.KNOWN_LAYOUTS, ids=str)
-def each_layout(request, monkeypatch):
-    """Every layout that we know, with a packing operator that packs so and one that multiplies so, in plain steps."""
+def each_layout(request, monkeypatch, without_kernels):
+    """Every layout that PyTorch has, with a packing operator that packs so, in plain steps."""
     lay: int4.Layout = request.param
 
     def pack(q: torch.Tensor, _tiles: int) -> torch.Tensor:
@@ -56,7 +73,55 @@ def test_rows_looked_up_are_the_dequantised_rows_but_for_the_rounding_of_scales(
     # A scale and a zero in bfloat16: relative 2^-9 each, of at most 16 steps.
     step = wanted.view(len(ids), -1, 32).abs().amax(-1, keepdim=True)
     assert ((found - wanted).view(len(ids), -1, 32).abs() <= step * 2**-7).all()
-    assert (found - wanted).abs().max() > 0 or kind == "Q8_0"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_kernels_hold_what_the_file_says_and_multiply_in_float32(kind):
+    """float16 scales as they are (of Q4_K, products of two numbers, rounded to float16); sums rounded nowhere else."""
+    if native.state().library is None:
+        pytest.skip(native.state().why_not)
+    weight = SOURCES[kind].weight("token_embd.weight")
+    wanted = torch.from_numpy(weight.to_float32())
+    tolerance = 2**-9 if kind == "Q4_K" else 1e-6
+    matrix = kept(weight)
+    found = matrix.rows(torch.arange(320))
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * wanted.abs().max().item())
+    for positions in (1, 2, 3, 6, native_matrix.FEW_ROWS):
+        x = torch.randn(positions, 256, generator=torch.Generator().manual_seed(positions)).bfloat16()
+        torch.testing.assert_close(matrix.product(x), x.float() @ found.T, rtol=1e-5, atol=1e-4)
+    scratch = torch.empty(3 * 16 * 256, dtype=torch.bfloat16)
+    assert isinstance(matrix, native_matrix.NativeMatrix)
+    torch.testing.assert_close(matrix.unpack(2, 5, scratch).T, found[32:80].bfloat16(), rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_a_positions_products_do_not_depend_on_its_neighbours_nor_on_threads(kind):
+    if native.state().library is None:
+        pytest.skip(native.state().why_not)
+    matrix = kept(SOURCES[kind].weight("blk.0.ffn_gate.weight"))
+    x = torch.randn(native_matrix.FEW_ROWS, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
+    together = matrix.product(x)
+    for count in (1, 2, 3, 5):
+        assert torch.equal(matrix.product(x[:count]), together[:count])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(matrix.product(x), together)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_kernels_read_nothing_beyond_a_matrix():
+    if native.state().library is None:
+        pytest.skip(native.state().why_not)
+    matrix = kept(SOURCES["Q4_1"].weight("token_embd.weight"))
+    with pytest.raises(ValueError, match="256 columns"):
+        matrix.product(torch.zeros(1, 224, dtype=torch.bfloat16))
+    for wrong in (-1, 320):
+        with pytest.raises(IndexError, match="320"):
+            matrix.rows(torch.tensor([0, wrong]))
+    strided = torch.randn(256, 4, generator=torch.Generator().manual_seed(1)).bfloat16()
+    assert torch.equal(matrix.product(strided.t()), matrix.product(strided.t().contiguous()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,9 +133,9 @@ def test_unpacked_blocks_are_the_looked_up_rows(kind, each_layout):
     torch.testing.assert_close(unpacked, matrix.lookup(torch.arange(rows, 3 * rows)), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("positions", [1, 2, linear.FEW_ROWS, linear.FEW_ROWS + 1, 128])
+@pytest.mark.parametrize("positions", [1, 2, 3, 4, 7, 32, 33, 64, 65, 128])
 @pytest.mark.parametrize("kind", KINDS)
-def test_products_for_few_and_for_many_positions_are_those_of_the_dequantised_matrix(kind, positions):
+def test_products_for_few_and_for_many_positions_are_those_of_the_dequantised_matrix(kind, positions, each_way):
     weights = [SOURCES[kind].weight(f"blk.0.attn_{part}.weight") for part in "qkv"]
     x = torch.randn(positions, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
     wanted = x.float() @ torch.from_numpy(np.concatenate([w.to_float32() for w in weights])).T
@@ -80,15 +145,16 @@ def test_products_for_few_and_for_many_positions_are_those_of_the_dequantised_ma
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_positions_in_small_steps_are_many_positions_in_one_step(kind, monkeypatch):
+def test_many_positions_in_small_steps_are_many_positions_in_one_step(kind, monkeypatch, each_way):
     matrix = kept(SOURCES[kind].weight("blk.0.ffn_gate.weight"))
     x = torch.randn(128, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
     wanted = matrix.product(x)
     monkeypatch.setattr(linear, "SCRATCH_FLOATS", 3 * 64 * 256)  # a step that does not divide the rows
+    monkeypatch.setattr(native_matrix, "SCRATCH_WEIGHTS", 3 * 64 * 256)
     torch.testing.assert_close(matrix.product(x), wanted, rtol=0.01, atol=0.01)
 
 
-def test_a_processor_without_bfloat16_products_uses_float32_ones(monkeypatch):
+def test_a_processor_without_bfloat16_products_uses_float32_ones(monkeypatch, without_kernels):
     matrix = kept(SOURCES["Q4_1"].weight("blk.0.ffn_gate.weight"))
     x = torch.randn(128, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
     wanted = matrix.product(x)
@@ -99,13 +165,13 @@ def test_a_processor_without_bfloat16_products_uses_float32_ones(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_quantised_model_stays_near_its_float32_self_and_small(kind):
+def test_a_quantised_model_stays_near_its_float32_self_and_small(kind, each_way):
     exact = Ring(SOURCES[kind], lambda: TorchEngine("float32", "cpu", 1)).logits(PROMPT)
     small = Ring(SOURCES[kind], lambda: TorchEngine("quantised", "cpu", 1))
     found = np.concatenate((small.logits(PROMPT[:90]), small.logits(PROMPT[90:], position=90, chunk=1)))
     assert np.abs(found - exact).mean() < 0.02 * np.abs(exact).max()
     info = small.stages[0].info
-    assert info.dtype == "quantised"
+    assert (info.dtype, info.kernels) == ("quantised", each_way)
     assert info.weight_bytes < 1.25 * SOURCES[kind].config.total_bytes
 
 
@@ -117,7 +183,7 @@ def test_kinds_that_cannot_stay_quantised_are_computed_in_floats_and_the_engine_
     assert np.abs(ring.logits(PROMPT) - exact).mean() < 0.02 * np.abs(exact).max()
 
 
-def test_files_that_mix_kinds_keep_what_can_stay_quantised():
+def test_files_that_mix_kinds_keep_what_can_stay_quantised(each_way):
     """As llama.cpp's Q4_K_M does: some matrices in six bits, others in four; here query, key and value differ too."""
     mixed = {name: SOURCES["Q4_K"].weight(name) for name in SOURCES["Q4_K"].weights}
     for name in mixed:
@@ -142,9 +208,8 @@ def test_rows_that_do_not_fill_a_packed_block_are_computed_in_floats():
     assert np.abs(Ring(source, lambda: TorchEngine("quantised", "cpu", 1)).logits(PROMPT) - exact).mean() < 0.1
 
 
-def test_a_processor_with_an_unknown_layout_computes_in_bfloat16_and_refuses_quantised(monkeypatch):
+def test_a_processor_with_an_unknown_layout_computes_in_bfloat16_and_refuses_quantised(monkeypatch, without_kernels):
     monkeypatch.setattr(quant, "layout", lambda: None)
-    monkeypatch.setattr("exo_lab.engines.decoder.layout", lambda: None)
     ring = Ring(SOURCES["Q4_1"], lambda: TorchEngine("auto", "cpu", 1))
     assert ring.stages[0].info.dtype == "bfloat16"
     exact = Ring(SOURCES["Q4_1"], lambda: TorchEngine("float32", "cpu", 1)).logits(PROMPT)
@@ -164,19 +229,19 @@ def test_a_layout_that_is_none_of_the_known_ones_is_not_mistaken_for_one(monkeyp
     assert int4.layout() in int4.KNOWN_LAYOUTS
 
 
-def test_loading_needs_little_more_than_what_stays():
+def test_loading_needs_little_more_than_what_stays(each_way):
     """Scratch is bounded by rows, not by the matrix: what an engine allocates at its peak is what it keeps, nearly."""
     source = tiny_source(tiny_config("llama", vocab_size=64 * 256, hidden_size=256, n_layers=1), kind="Q4_1")
-    largest = 0
-    put = int4.Int4Matrix.put
+    kind = native_matrix.NativeMatrix if each_way == "native" else int4.Int4Matrix
+    largest, put = 0, kind.put
 
-    def watched(self: int4.Int4Matrix, start: int, *blocks: torch.Tensor) -> None:
+    def watched(self: Any, start: int, *blocks: torch.Tensor) -> None:
         nonlocal largest
         largest = max(largest, blocks[0].numel())
         put(self, start, *blocks)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int4.Int4Matrix, "put", watched)
+        patch.setattr(kind, "put", watched)
         TorchEngine("quantised", "cpu", 1).load(source, shards(1)[0])
     assert largest == quant.CHUNK_WEIGHTS
 
@@ -207,7 +272,7 @@ def test_other_instruction_sets_pack_otherwise_and_compute_the_same(capability, 
         pytest.skip("the other instruction sets are those of x86")
     done = subprocess.run(
         [sys.executable, "-c", PROBE, capability],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": capability.lower(), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "ATEN_CPU_CAPABILITY": capability.lower(), "OMP_NUM_THREADS": "1", native.SWITCH: "off"},
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,136 @@
+"""Our own kernels for quantised products: compiled from `native.c` on this machine, once, and kept in the user's cache.
+
+They need Linux, an x86 processor with AVX-512 BF16 and a C compiler. Where one of these is missing, PyTorch's operators
+do the work and `state().why_not` says what is missing; EXO_LAB_NATIVE=off has the same effect. Nothing is downloaded:
+the source is part of this package. This file knows how to get the library, not what the kernels compute.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).with_name("native.c")
+SWITCH = "EXO_LAB_NATIVE"
+FLAGS = (
+    "-O3", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mf16c", "-mfma",
+)  # fmt: skip
+NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "f16c", "fma")
+COMPILE_TIMEOUT_S = 60.0
+
+_pointer, _integer, _threads = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int
+_SIGNATURES = {
+    "exo_times": (_pointer, _pointer, _pointer, _pointer, _integer, _integer, _integer, _threads),
+    "exo_unpack": (_pointer, _pointer, _integer, _integer, _integer, _threads),
+    "exo_rows": (_pointer, _pointer, _pointer, _integer, _integer),
+}
+
+
+class Native(NamedTuple):
+    """The library, or why there is none. `threaded`: it shares PyTorch's pool of threads, so it may use several."""
+
+    library: ctypes.CDLL | None
+    why_not: str = ""
+    threaded: bool = False
+
+
+@functools.cache
+def state() -> Native:
+    """Find or make the library. Never raises: without it things are slower, not wrong."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
+        return Native(None, f"{SWITCH} is off")
+    missing = _missing_instructions()
+    if missing:
+        return Native(None, missing)
+    compiler = next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name
+                     and (found := shutil.which(name))), None)  # fmt: skip
+    if compiler is None:
+        return Native(None, "there is no C compiler; install gcc or clang for faster quantised products")
+    threaded = _shares_openmp()
+    try:
+        return Native(_load(_compiled(compiler, (*FLAGS, "-fopenmp") if threaded else FLAGS)), "", threaded)
+    except subprocess.CalledProcessError as exc:
+        return Native(None, f"{compiler} cannot compile {SOURCE.name}: {exc.stderr.strip()[-300:]}")
+    except (OSError, subprocess.TimeoutExpired, AttributeError) as exc:
+        return Native(None, f"{SOURCE.name} could not be compiled or loaded: {exc}")
+
+
+def _missing_instructions() -> str:
+    if sys.platform != "linux":
+        return "the kernels are for Linux"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        return f"/proc/cpuinfo cannot be read: {exc}"
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    missing = [name for name in NEEDED if name not in flags]
+    return f"the processor lacks {', '.join(missing)}" if missing else ""
+
+
+def _shares_openmp() -> bool:
+    """Would OpenMP of ours be PyTorch's? Two pools of threads would take each other's cores."""
+    import torch
+
+    if "OpenMP" not in torch.__config__.parallel_info():
+        return False
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    return any(line.endswith("/libgomp.so.1") for line in maps.splitlines())
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    if chosen := os.environ.get("EXO_LAB_CACHE"):
+        return Path(chosen).expanduser() / "native"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("exo_lab", appauthor=False) / "native"
+
+
+def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
+    """The library's path, compiled if it is not there. Processes that do so at once each replace a whole file."""
+    folder = cache_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_if_others_can_write(folder)
+    key = hashlib.sha256("\0".join((compiler, *flags)).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    path = folder / f"native-{key}.so"
+    if not path.exists():
+        descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            command = [compiler, *flags, str(SOURCE), "-o", str(temporary)]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+            temporary.chmod(0o700)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    _refuse_if_others_can_write(path)
+    return path
+
+
+def _refuse_if_others_can_write(path: Path) -> None:
+    """OSError for what another user could have put there: it would run as ours."""
+    found = path.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError(f"{path} belongs to another user or can be written by others; it is not used")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name, arguments in _SIGNATURES.items():
+        for bits in ("4", "8"):
+            function = getattr(library, name + bits)
+            function.argtypes, function.restype = arguments, None
+    library.exo_pack4.argtypes = (_pointer, _pointer, _pointer, _pointer, _integer, _integer)
+    library.exo_pack8.argtypes = (_pointer, _pointer, _pointer, _integer, _integer)
+    library.exo_pack4.restype = library.exo_pack8.restype = None
+    return library

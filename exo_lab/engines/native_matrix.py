@@ -1,0 +1,111 @@
+"""A quantised matrix for our own kernels (`native.c`): four- or eight-bit weights, 16 rows side by side.
+
+Weights are what the file says to the bit: scales stay float16, sums are made in float32 and not rounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from exo_lab.engines import native
+
+if TYPE_CHECKING:
+    import ctypes
+
+ROWS = 16  # rows of a block
+GROUP = 32  # weights that share a scale
+FEW_ROWS = 32  # up to so many positions the kernel beats unpacking and a bfloat16 product (docs/performance.md)
+SCRATCH_WEIGHTS = 1 << 19  # unpacked at a time: 1 MiB
+_BLOCK_BYTES = {4: 320, 8: 544}  # 16 rows of a group
+
+
+class NativeMatrix:
+    """(rows, columns) weights. See `Linear`.
+
+    Made empty and filled by rows, so that loading needs no second copy of a matrix.
+
+    Args:
+        library: of `native.state()`.
+        bits: 4 or 8.
+        rows: a multiple of 16.
+        columns: a multiple of 32.
+    """
+
+    def __init__(self, library: ctypes.CDLL, bits: int, rows: int, columns: int) -> None:
+        self.bits, self.row_count, self.columns, self._groups = bits, rows, columns, columns // GROUP
+        self._library = library
+        self.packed = torch.empty(rows // ROWS, self._groups, _BLOCK_BYTES[bits], dtype=torch.uint8)
+        self.nbytes = self.packed.nbytes
+        self._address = self.packed.data_ptr()
+        self._times = getattr(library, f"exo_times{bits}")
+        self._unpack = getattr(library, f"exo_unpack{bits}")
+        self._lookup = getattr(library, f"exo_rows{bits}")
+        self._room = torch.empty(0)
+
+    def put(self, start: int, q: torch.Tensor, scale: torch.Tensor, low: torch.Tensor) -> None:
+        """Set rows [start, start + n), whole blocks: w = q * scale + low.
+
+        Args:
+            start: first row.
+            q: uint8 in 0..15, or int8 for eight bits, (n, columns).
+            scale: (n, columns / 32), stored as float16.
+            low: likewise; zero, and not looked at, for eight bits.
+        """
+        q, scale = q.contiguous(), scale.to(torch.float16).contiguous()
+        at = self.packed[start // ROWS].data_ptr()
+        if self.bits == 8:
+            self._library.exo_pack8(q.data_ptr(), scale.data_ptr(), at, q.shape[0], self._groups)
+            return
+        low = low.to(torch.float16).contiguous()
+        self._library.exo_pack4(q.data_ptr(), scale.data_ptr(), low.data_ptr(), at, q.shape[0], self._groups)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Linear.product`. bfloat16 (n, columns) -> float32 (n, rows), or bfloat16 for many positions."""
+        x = x.to(torch.bfloat16).contiguous()
+        count, columns = x.shape
+        if columns != self.columns:  # the kernel would read what is not there
+            raise ValueError(f"a matrix of {self.columns} columns cannot take {columns} values")
+        if count > FEW_ROWS:
+            return self._unpacked(x)
+        needed = count * (self._groups if self.bits == 4 else self.columns)
+        if needed > self._room.numel():
+            self._room = torch.empty(needed)
+        out = torch.empty(count, self.row_count)
+        self._times(
+            self._address, x.data_ptr(), self._room.data_ptr(), out.data_ptr(), count, self.row_count, self._groups,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def _unpacked(self, x: torch.Tensor) -> torch.Tensor:
+        blocks = self.row_count // ROWS
+        step = max(1, min(blocks, SCRATCH_WEIGHTS // (self.columns * ROWS)))
+        scratch = torch.empty(step * self.columns * ROWS, dtype=torch.bfloat16)
+        out = torch.empty(x.shape[0], self.row_count, dtype=torch.bfloat16)
+        for start in range(0, blocks, step):
+            end = min(start + step, blocks)
+            out[:, start * ROWS : end * ROWS] = torch.mm(x, self.unpack(start, end, scratch))
+        return out
+
+    def unpack(self, start: int, end: int, scratch: torch.Tensor) -> torch.Tensor:
+        """Blocks [start, end) transposed: bfloat16 (columns, rows of these blocks), in `scratch`."""
+        self._unpack(self._address, scratch.data_ptr(), start, end - start, self._groups, torch.get_num_threads())
+        width = (end - start) * ROWS
+        return scratch[: self.columns * width].view(self.columns, width)
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """See `Linear.rows`. float32; IndexError for a row that is not there."""
+        ids = ids.to(torch.int64).contiguous()
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.row_count):
+            raise IndexError(f"rows {ids.tolist()} of a matrix that has {self.row_count}")
+        out = torch.empty(len(ids), self.columns)
+        self._lookup(self._address, ids.data_ptr(), out.data_ptr(), len(ids), self._groups)
+        return out
+
+
+def library(threads: int) -> ctypes.CDLL | None:
+    """The kernels, if they are to be had for so many threads."""
+    found = native.state()
+    return found.library if threads == 1 or found.threaded else None
