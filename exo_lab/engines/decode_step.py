@@ -1,7 +1,8 @@
 """One position through the layers of a stage on a CPU: what decoding does for every token.
 
 At this size an operator costs as much to call as to compute, so there are few of them, and they write into buffers
-that are made once. Nothing here depends on which layers run: every cut of a model computes the same bits.
+that are made once. Our own kernels do in one call what takes PyTorch several. Nothing here depends on which layers
+run: every cut of a model computes the same bits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from exo_lab.engines import native
+
 if TYPE_CHECKING:
+    import ctypes
+
     from exo_lab.core.model import ModelConfig
     from exo_lab.engines.kv_cache import KvCache
     from exo_lab.engines.layer import Layer
@@ -53,6 +58,14 @@ class DecodeStep:
         self._gated = torch.empty(1, config.intermediate_size)
         self._inner = torch.empty(1, config.intermediate_size, dtype=activations)
         self._room = torch.empty(0)
+        fits = config.hidden_size % 16 == config.intermediate_size % 16 == head_dim % 16 == 0 and head_dim <= 256
+        reduced = activations == cached == torch.bfloat16
+        self._native = native.library(torch.get_num_threads()) if fits and reduced else None
+
+    @property
+    def kernels(self) -> str:
+        """See `EngineInfo.kernels`."""
+        return "torch" if self._native is None else "native"
 
     def run(self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turn: torch.Tensor, position: int) -> None:
         """Run one position.
@@ -72,11 +85,15 @@ class DecodeStep:
         if self.cached == torch.float32:
             self._run_float32(layers, hidden, slots, past)
             return
+        if self._native is not None:
+            self._run_native(self._native, layers, hidden, slots, past)
+            return
         # The products below are slow in bfloat16 on a CPU: each layer's past is widened into one shared buffer.
         widened = self._widened(past.shape[1:])
         keys, values = widened[0].transpose(1, 2), widened[1]
         for layer, slot, stored in zip(layers, slots, past.unbind(0), strict=True):
-            self._project(layer, hidden, slot)
+            self._norm(hidden, layer.attn_norm)
+            self._project(layer, slot)
             widened.copy_(stored)
             self._attend(keys, values)
             self._finish(layer, hidden)
@@ -86,9 +103,41 @@ class DecodeStep:
     ) -> None:
         keys, values = past[:, 0].transpose(2, 3).unbind(0), past[:, 1].unbind(0)
         for layer, slot, key, value in zip(layers, slots, keys, values, strict=True):
-            self._project(layer, hidden, slot)
+            self._norm(hidden, layer.attn_norm)
+            self._project(layer, slot)
             self._attend(key, value)
             self._finish(layer, hidden)
+
+    def _run_native(
+        self,
+        kernels: ctypes.CDLL,
+        layers: list[Layer],
+        hidden: torch.Tensor,
+        slots: tuple[torch.Tensor, ...],
+        past: torch.Tensor,
+    ) -> None:
+        config, threads = self.config, torch.get_num_threads()
+        heads, length = config.n_heads, past.shape[3]
+        if heads * (length + 15) > self._room.numel():
+            self._room = torch.empty(2 * heads * (length + 15))
+        room, queries, attended = self._room.data_ptr(), self._queries.data_ptr(), self._attended.data_ptr()
+        shape = past.stride(2), length, heads, heads // config.n_kv_heads, config.head_dim, threads
+        stream, normed, gate_up, inner = (
+            part.data_ptr() for part in (hidden, self._normed, self._gate_up, self._inner)
+        )
+        size, eps, width = config.hidden_size, config.rms_norm_eps, config.intermediate_size
+        # Where keys and values of a layer begin, in bytes.
+        at, to_values, to_next = past.data_ptr(), 2 * past.stride(1), 2 * past.stride(0)
+        for layer, slot in zip(layers, slots, strict=True):
+            kernels.exo_norm(stream, layer.attn_norm.data_ptr(), normed, size, eps)
+            self._project(layer, slot)
+            kernels.exo_attend(queries, at, at + to_values, room, attended, *shape)
+            at += to_next
+            hidden.add_(layer.output.product(self._attended))
+            kernels.exo_norm(stream, layer.ffn_norm.data_ptr(), normed, size, eps)
+            self._gate_up.copy_(layer.gate_up.product(self._normed))
+            kernels.exo_gate(gate_up, inner, width)
+            hidden.add_(layer.down.product(self._inner))
 
     def _widened(self, shape: torch.Size) -> torch.Tensor:
         if shape.numel() > self._room.numel():
@@ -103,9 +152,8 @@ class DecodeStep:
         torch.addcmul(self._zeros, hidden, weight, value=scale, out=self._scaled)
         self._normed.copy_(self._scaled)
 
-    def _project(self, layer: Layer, hidden: torch.Tensor, slot: torch.Tensor) -> None:
+    def _project(self, layer: Layer, slot: torch.Tensor) -> None:
         """Queries into their buffer, keys and values into `slot` (2, groups, head_dim) of the cache."""
-        self._norm(hidden, layer.attn_norm)
         self._qkv.copy_(layer.qkv.product(self._normed))
         if layer.bias is not None:
             self._qkv.add_(layer.bias)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from exo_lab.core.errors import ConfigError, NodeError
-from exo_lab.engines import native_matrix, quant, rope, tensors
+from exo_lab.engines import quant, rope, tensors
 from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position, layers_of
 from exo_lab.engines.decode_step import DecodeStep
 from exo_lab.engines.kv_cache import KvCache
@@ -117,7 +117,7 @@ class TorchEngine:
             name="torch",
             dtype=dtype,
             device=str(self.device),
-            kernels="native" if native_matrix.library(torch.get_num_threads()) and dtype == "quantised" else "torch",
+            kernels="torch" if self._decode is None else self._decode.kernels,
             weight_bytes=size,
             kv_bytes_per_token=len(shard) * 2 * config.n_kv_heads * config.head_dim * self._kv_dtype.itemsize,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn import functional
 
-from exo_lab.engines import native_matrix, quant
+from exo_lab.engines import native, quant
 
 if TYPE_CHECKING:
     from exo_lab.core.weights import Weight
@@ -134,8 +134,8 @@ def linear(weights: list[Weight], dtype: torch.dtype, device: torch.device, *, k
     if len(bits) > 1:
         return Stacked([linear([weight], dtype, device, keep_quantised=True) for weight in weights])
     if bits != {0}:
-        kernels = native_matrix.library(torch.get_num_threads())
-        return quant.native(weights, kernels) if kernels else Quantised(quant.int4_matrices(weights))
+        kernels = native.library(torch.get_num_threads())
+        return quant.native_matrix_of(weights, kernels) if kernels else Quantised(quant.int4_matrices(weights))
     rows = sum(weight.shape[0] for weight in weights)
     matrix = torch.empty(rows, weights[0].shape[-1], dtype=dtype, device=device)
     at = 0

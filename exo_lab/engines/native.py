@@ -1,4 +1,4 @@
-"""Our own kernels for quantised products: compiled from `native.c` on this machine, once, and kept in the user's cache.
+"""Our own kernels for decode steps: compiled from `kernels/` on this machine, once, and kept in the user's cache.
 
 They need Linux, an x86 processor with AVX-512 BF16 and a C compiler. Where one of these is missing, PyTorch's operators
 do the work and `state().why_not` says what is missing; EXO_LAB_NATIVE=off has the same effect. Nothing is downloaded:
@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-SOURCE = Path(__file__).with_name("native.c")
+FOLDER = Path(__file__).with_name("kernels")
+SOURCES = (FOLDER / "matrix.c", FOLDER / "step.c")
 SWITCH = "EXO_LAB_NATIVE"
 FLAGS = (
     "-O3", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mf16c", "-mfma",
@@ -27,11 +28,22 @@ FLAGS = (
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "f16c", "fma")
 COMPILE_TIMEOUT_S = 60.0
 
-_pointer, _integer, _threads = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int
+_pointer, _integer, _int, _float = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
+_TIMES = (_pointer, _pointer, _pointer, _pointer, _integer, _integer, _integer, _int)
+_UNPACK = (_pointer, _pointer, _integer, _integer, _integer, _int)
+_ROWS = (_pointer, _pointer, _pointer, _integer, _integer)
 _SIGNATURES = {
-    "exo_times": (_pointer, _pointer, _pointer, _pointer, _integer, _integer, _integer, _threads),
-    "exo_unpack": (_pointer, _pointer, _integer, _integer, _integer, _threads),
-    "exo_rows": (_pointer, _pointer, _pointer, _integer, _integer),
+    "exo_times4": _TIMES,
+    "exo_times8": _TIMES,
+    "exo_unpack4": _UNPACK,
+    "exo_unpack8": _UNPACK,
+    "exo_rows4": _ROWS,
+    "exo_rows8": _ROWS,
+    "exo_pack4": (_pointer, _pointer, _pointer, _pointer, _integer, _integer),
+    "exo_pack8": (_pointer, _pointer, _pointer, _integer, _integer),
+    "exo_attend": (_pointer, _pointer, _pointer, _pointer, _pointer, *(_integer,) * 5, _int),
+    "exo_norm": (_pointer, _pointer, _pointer, _integer, _float),
+    "exo_gate": (_pointer, _pointer, _integer),
 }
 
 
@@ -54,14 +66,14 @@ def state() -> Native:
     compiler = next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name
                      and (found := shutil.which(name))), None)  # fmt: skip
     if compiler is None:
-        return Native(None, "there is no C compiler; install gcc or clang for faster quantised products")
+        return Native(None, "there is no C compiler; install gcc or clang, and decoding is faster")
     threaded = _shares_openmp()
     try:
         return Native(_load(_compiled(compiler, (*FLAGS, "-fopenmp") if threaded else FLAGS)), "", threaded)
     except subprocess.CalledProcessError as exc:
-        return Native(None, f"{compiler} cannot compile {SOURCE.name}: {exc.stderr.strip()[-300:]}")
+        return Native(None, f"{compiler} cannot compile the kernels: {exc.stderr.strip()[-300:]}")
     except (OSError, subprocess.TimeoutExpired, AttributeError) as exc:
-        return Native(None, f"{SOURCE.name} could not be compiled or loaded: {exc}")
+        return Native(None, f"the kernels could not be compiled or loaded: {exc}")
 
 
 def _missing_instructions() -> str:
@@ -100,14 +112,15 @@ def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
     folder = cache_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_if_others_can_write(folder)
-    key = hashlib.sha256("\0".join((compiler, *flags)).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    recipe = (compiler, *flags, *(path.read_text(encoding="utf-8") for path in SOURCES))
+    key = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
     path = folder / f"native-{key}.so"
     if not path.exists():
         descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
         os.close(descriptor)
         temporary = Path(name)
         try:
-            command = [compiler, *flags, str(SOURCE), "-o", str(temporary)]
+            command = [compiler, *flags, *map(str, SOURCES), "-o", str(temporary)]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
             temporary.chmod(0o700)
             temporary.replace(path)
@@ -127,10 +140,12 @@ def _refuse_if_others_can_write(path: Path) -> None:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name, arguments in _SIGNATURES.items():
-        for bits in ("4", "8"):
-            function = getattr(library, name + bits)
-            function.argtypes, function.restype = arguments, None
-    library.exo_pack4.argtypes = (_pointer, _pointer, _pointer, _pointer, _integer, _integer)
-    library.exo_pack8.argtypes = (_pointer, _pointer, _pointer, _integer, _integer)
-    library.exo_pack4.restype = library.exo_pack8.restype = None
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, None
     return library
+
+
+def library(threads: int) -> ctypes.CDLL | None:
+    """The kernels, if they are to be had for so many threads."""
+    found = state()
+    return found.library if threads == 1 or found.threaded else None

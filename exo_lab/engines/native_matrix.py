@@ -1,4 +1,4 @@
-"""A quantised matrix for our own kernels (`native.c`): four- or eight-bit weights, 16 rows side by side.
+"""A quantised matrix for our own kernels (`kernels/matrix.c`): four- or eight-bit weights, 16 rows side by side.
 
 Weights are what the file says to the bit: scales stay float16, sums are made in float32 and not rounded.
 """
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from exo_lab.engines import native
-
 if TYPE_CHECKING:
     import ctypes
 
 ROWS = 16  # rows of a block
 GROUP = 32  # weights that share a scale
-FEW_ROWS = 32  # up to so many positions the kernel beats unpacking and a bfloat16 product (docs/performance.md)
+FEW_ROWS = 64  # up to so many positions the kernel beats unpacking and a bfloat16 product (docs/performance.md)
 SCRATCH_WEIGHTS = 1 << 19  # unpacked at a time: 1 MiB
 _BLOCK_BYTES = {4: 320, 8: 544}  # 16 rows of a group
 
@@ -27,7 +25,7 @@ class NativeMatrix:
     Made empty and filled by rows, so that loading needs no second copy of a matrix.
 
     Args:
-        library: of `native.state()`.
+        library: of `native.library()`.
         bits: 4 or 8.
         rows: a multiple of 16.
         columns: a multiple of 32.
@@ -103,9 +101,3 @@ class NativeMatrix:
         out = torch.empty(len(ids), self.columns)
         self._lookup(self._address, ids.data_ptr(), out.data_ptr(), len(ids), self._groups)
         return out
-
-
-def library(threads: int) -> ctypes.CDLL | None:
-    """The kernels, if they are to be had for so many threads."""
-    found = native.state()
-    return found.library if threads == 1 or found.threaded else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from exo_lab.engines import native_matrix
+from exo_lab.engines import native, native_matrix
 from exo_lab.engines.int4 import GROUP, Int4Matrix, layout
 from exo_lab.engines.native_matrix import NativeMatrix
 
@@ -91,7 +91,7 @@ def nibbles(blocks: Blocks) -> tuple[Blocks, Blocks]:
 
 def block_rows() -> int:
     """Rows that lie side by side in memory and so must be filled; 0 if nothing can stay quantised on this processor."""
-    if native_matrix.library(torch.get_num_threads()) is not None:
+    if native.library(torch.get_num_threads()) is not None:
         return native_matrix.ROWS
     lay = layout()
     return 0 if lay is None else lay.rows
@@ -116,7 +116,7 @@ def chunks(weight: Weight, block: int = 1) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rows)
 
 
-def native(weights: list[Weight], kernels: ctypes.CDLL) -> NativeMatrix:
+def native_matrix_of(weights: list[Weight], kernels: ctypes.CDLL) -> NativeMatrix:
     """Tensors of as many bits, stacked by rows, for our own kernels."""
     rows = sum(weight.shape[0] for weight in weights)
     matrix = NativeMatrix(kernels, bits(weights[0]), rows, weights[0].shape[1])

@@ -25,6 +25,7 @@ MAKERS = {
     "torch bfloat16": lambda: TorchEngine("bfloat16", "cpu", threads=1),
     "torch quantised": lambda: TorchEngine("quantised", "cpu", threads=1),
     "torch quantised, PyTorch's operators": lambda: WithoutKernels("quantised", "cpu", threads=1),
+    "torch bfloat16, PyTorch's operators": lambda: WithoutKernels("bfloat16", "cpu", threads=1),
 }
 
 

@@ -7,9 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from exo_lab.engines import native
+from exo_lab.engines.decoder import TorchEngine
+from tests.engines.ring import Ring
+from tests.tiny import tiny_config, tiny_source
 
 pytestmark = pytest.mark.skipif(native._missing_instructions() != "", reason="the kernels are not for this processor")
 
@@ -110,4 +115,84 @@ def test_several_processes_may_compile_at_once(cache):
 
 
 def test_the_source_is_part_of_the_package():
-    assert native.SOURCE.is_file()
+    assert all(path.is_file() for path in native.SOURCES)
+
+
+def kernels() -> native.ctypes.CDLL:
+    found = native.state()
+    if found.library is None:
+        pytest.skip(found.why_not)
+    return found.library
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 300, 2000])
+@pytest.mark.parametrize("head_dim", [16, 48, 64, 128, 256])
+def test_attention_is_softmax_of_products_over_the_cache(head_dim, length, threads):
+    library = kernels()
+    random = torch.Generator().manual_seed(length)
+    groups, share, capacity = 2, 3, length + 7
+    queries = torch.randn(groups * share, head_dim, generator=random) * 3 / head_dim**0.5
+    cache = torch.randn(2, groups, capacity, head_dim, generator=random).bfloat16()
+    out = torch.empty(groups * share, head_dim, dtype=torch.bfloat16)
+    room = torch.full((groups * share * (length + 15) + 8,), 77.0)
+    library.exo_attend(
+        queries.data_ptr(), cache[0].data_ptr(), cache[1].data_ptr(), room.data_ptr(), out.data_ptr(),
+        capacity * head_dim, length, groups * share, share, head_dim, threads,
+    )  # fmt: skip
+    keys, values = cache[:, :, :length].float()
+    scores = queries.view(groups, share, head_dim) @ keys.transpose(1, 2)
+    wanted = (torch.softmax(scores, -1) @ values).view(-1, head_dim)
+    torch.testing.assert_close(out.float(), wanted, rtol=2**-7, atol=1e-3)
+    assert (room[-8:] == 77).all(), "wrote beyond its scratch"
+
+
+def test_the_norm_and_the_gate_are_those_of_pytorch_for_small_large_and_extreme_values():
+    library = kernels()
+    random = torch.Generator().manual_seed(3)
+    for size in (16, 48, 576, 4096):
+        for scale in (1e-6, 1.0, 1e4):
+            x, weight = torch.randn(size, generator=random) * scale, torch.randn(size, generator=random)
+            out = torch.empty(size, dtype=torch.bfloat16)
+            library.exo_norm(x.data_ptr(), weight.data_ptr(), out.data_ptr(), size, 1e-5)
+            wanted = torch.nn.functional.rms_norm(x, (size,), weight, 1e-5)
+            torch.testing.assert_close(out.float(), wanted, rtol=2**-7, atol=1e-6)
+    gate = torch.cat((torch.linspace(-200, 200, 401), torch.randn(47, generator=random)))
+    both = torch.cat((gate, torch.randn(448, generator=random)))
+    out = torch.empty(448, dtype=torch.bfloat16)
+    library.exo_gate(both.data_ptr(), out.data_ptr(), 448)
+    torch.testing.assert_close(out.float(), torch.nn.functional.silu(gate) * both[448:], rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_config("llama"),
+        tiny_config("mistral", sliding_window=24),
+        tiny_config("qwen2"),
+        tiny_config("qwen3", head_dim=48),
+        tiny_config("llama", hidden_size=128, intermediate_size=192, head_dim=64, n_heads=6, n_kv_heads=2),
+    ],
+    ids=lambda config: config.name,
+)
+def test_decoding_with_our_kernels_is_decoding_with_pytorch_within_bfloat16(config, monkeypatch):
+    kernels()
+    source = tiny_source(config, seed=8)
+    ids = [int(x) for x in np.random.default_rng(6).integers(0, 256, 60)]
+    exact = Ring(source, lambda: TorchEngine("float32", "cpu", 1)).logits(ids)
+    ours = Ring(source, lambda: TorchEngine("bfloat16", "cpu", 1))
+    assert ours.stages[0].info.kernels == "native"
+    found = ours.logits(ids, chunk=1)
+    monkeypatch.setattr(native, "state", lambda: native.Native(None, "this test does without"))
+    theirs = Ring(source, lambda: TorchEngine("bfloat16", "cpu", 1))
+    assert theirs.stages[0].info.kernels == "torch"
+    errors = [np.abs(logits - exact).mean() for logits in (found, theirs.logits(ids, chunk=1))]
+    assert errors[0] < 1.25 * errors[1], "no less exact than PyTorch's"
+
+
+def test_heads_of_sizes_that_the_kernels_do_not_know_are_left_to_pytorch():
+    source = tiny_source(tiny_config("llama", head_dim=8, n_heads=8), seed=1)
+    ring = Ring(source, lambda: TorchEngine("bfloat16", "cpu", 1))
+    assert ring.stages[0].info.kernels == "torch"
+    exact = Ring(source, lambda: TorchEngine("float32", "cpu", 1)).logits([1, 2, 3])
+    assert np.abs(ring.logits([1, 2, 3], chunk=1) - exact).mean() < 0.05 * np.abs(exact).max()

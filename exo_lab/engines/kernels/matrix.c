@@ -116,10 +116,12 @@ void exo_times4(const uint8_t *w, const uint16_t *x, float *scratch, float *out,
         integer j = 0;
         for (; j + 4 <= n; j += 4)
             block4(at, x + j * columns, scratch + j * groups, out + j * rows + block * ROWS, groups, rows, 4);
-        for (; j + 2 <= n; j += 2)
-            block4(at, x + j * columns, scratch + j * groups, out + j * rows + block * ROWS, groups, rows, 2);
-        for (; j < n; j++)
-            block4(at, x + j * columns, scratch + j * groups, out + j * rows + block * ROWS, groups, rows, 1);
+        const uint16_t *last = x + j * columns;
+        const float *sums = scratch + j * groups;
+        float *to = out + j * rows + block * ROWS;
+        if (n - j == 3) block4(at, last, sums, to, groups, rows, 3);
+        if (n - j == 2) block4(at, last, sums, to, groups, rows, 2);
+        if (n - j == 1) block4(at, last, sums, to, groups, rows, 1);
     }
 }
 
@@ -133,8 +135,11 @@ void exo_times8(const uint8_t *w, const uint16_t *x, float *scratch, float *out,
         const uint8_t *at = w + block * groups * BYTES8;
         integer j = 0;
         for (; j + 4 <= n; j += 4) block8(at, scratch + j * columns, out + j * rows + block * ROWS, groups, rows, 4);
-        for (; j + 2 <= n; j += 2) block8(at, scratch + j * columns, out + j * rows + block * ROWS, groups, rows, 2);
-        for (; j < n; j++) block8(at, scratch + j * columns, out + j * rows + block * ROWS, groups, rows, 1);
+        const float *last = scratch + j * columns;
+        float *to = out + j * rows + block * ROWS;
+        if (n - j == 3) block8(at, last, to, groups, rows, 3);
+        if (n - j == 2) block8(at, last, to, groups, rows, 2);
+        if (n - j == 1) block8(at, last, to, groups, rows, 1);
     }
 }
 
