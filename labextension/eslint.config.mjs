@@ -2,7 +2,7 @@ import hooks from 'eslint-plugin-react-hooks';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['lib', 'node_modules', 'src/types.ts', 'dev/out', '*.cjs', '*.mjs', 'dev/*.mjs'] },
+  { ignores: ['lib', 'node_modules', 'src/types.ts', 'dev/out', '**/*.cjs', '**/*.mjs'] },
   ...tseslint.configs.strict,
   {
     plugins: { 'react-hooks': hooks },

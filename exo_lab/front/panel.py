@@ -84,6 +84,9 @@ class Panel:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._changed = True
+        self._told_at = 0.0
+        self._watched: PanelCluster | None = None
+        self._unwatch: Callable[[], None] | None = None
         self._pusher: threading.Thread | None = None
         self._applying = threading.Lock()
 
@@ -194,38 +197,45 @@ class Panel:
     # -- pushing -----------------------------------------------------------------------------------------
 
     def _push_all(self) -> None:
-        """Until nobody looks any more: events as they come, batched; the status on change and once a second."""
-        watched: PanelCluster | None = None
-        unwatch: Callable[[], None] | None = None
-        told = 0.0
-        try:
-            while True:
-                self._wake.wait(STATUS_EVERY_S)
-                self._wake.clear()
-                with self._lock:
-                    if not self._lines:
-                        self._pusher = None
-                        self._events.clear()
-                        return
-                cluster = self._current()
-                if cluster is not watched:
-                    if unwatch is not None:
-                        unwatch()
-                    watched, self._changed = cluster, True
-                    unwatch = None if cluster is None else cluster.on_change(lambda _: self.changed())
-                for event in self._batch():
-                    self._send_all(event)
-                now = self._clock()
-                due = now - told
-                if due >= STATUS_EVERY_S or (self._changed and due >= STATUS_GAP_S):
-                    self._changed, told = False, now
-                    self._send_all(self._status(cluster))
-                elif self._changed:
-                    self._wake.set()  # comes round again when the gap is over
-                time.sleep(FLUSH_EVERY_S)  # what comes meanwhile goes out together
-        finally:
-            if unwatch is not None:
-                unwatch()
+        """Until nobody looks any more: one round after the other, whatever goes wrong in one."""
+        while True:
+            self._wake.wait(STATUS_EVERY_S)
+            self._wake.clear()
+            with self._lock:
+                if not self._lines:
+                    self._pusher = None
+                    self._events.clear()
+                    self._watch(None)
+                    return
+            try:
+                self._round()
+            except Exception as exc:
+                log.warning("the panel could not be told how things are, and will be next time: %s", exc)
+                self._changed = True
+            time.sleep(FLUSH_EVERY_S)  # what comes meanwhile goes out together
+
+    def _round(self) -> None:
+        """Events as they came, batched; the status on change and once a second."""
+        cluster = self._current()
+        self._watch(cluster)
+        for event in self._batch():
+            self._send_all(event)
+        now = self._clock()
+        due = now - self._told_at
+        if due >= STATUS_EVERY_S or (self._changed and due >= STATUS_GAP_S):
+            self._changed, self._told_at = False, now
+            self._send_all(self._status(cluster))
+        elif self._changed:
+            self._wake.set()  # comes round again when the gap is over
+
+    def _watch(self, cluster: PanelCluster | None) -> None:
+        """Be told of changes in this cluster, and in no other."""
+        if cluster is self._watched:
+            return
+        if self._unwatch is not None:
+            self._unwatch()
+        self._watched, self._changed = cluster, True
+        self._unwatch = None if cluster is None else cluster.on_change(lambda _: self.changed())
 
     def _status(self, cluster: PanelCluster | None) -> m.StatusEvent:
         software = f"exo_lab {__version__}"

@@ -27,7 +27,7 @@ for (const theme of ['light', 'dark']) {
     `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>exo_lab views</title>
 <style>${readFileSync(path, 'utf8')}</style><style>${style}
 body { margin: 0; background: var(--jp-layout-color1); }</style></head>
-<body><main id="root" class="jp-ExoLab"></main><script>${script}</script></body></html>\n`
+<body><main><h1 class="jp-ExoLab-hidden">exo_lab views</h1><div id="root" class="jp-ExoLab"></div></main><script>${script}</script></body></html>\n`
   );
   console.log(`wrote dev/out/${theme}.html`);
 }

@@ -26,7 +26,7 @@ export function DeviceNode(props: {
   tabbable: boolean;
   click: () => void;
   keyDown: (event: React.KeyboardEvent) => void;
-  reference: (element: SVGGElement | null) => void;
+  reference: (element: SVGElement | null) => void;
   trans: Trans;
 }): React.ReactElement {
   const { place, mark, plan, lit, trans } = props;
@@ -41,46 +41,55 @@ export function DeviceNode(props: {
   const lines = deviceLines(place, plan, trans, props.narrow);
   const base = place.above ? y - radius - 18 - 14 * lines.length : y + radius + 27;
   return (
-    <g
-      className={classes.join(' ')}
-      role="button"
-      tabIndex={props.tabbable ? 0 : -1}
-      aria-pressed={props.selected}
-      aria-label={deviceSentence(place, plan, trans)}
-      onClick={props.click}
-      onKeyDown={props.keyDown}
-      ref={props.reference}
-    >
-      <circle className="jp-ExoLab-halo" cx={n(x)} cy={n(y)} r={n(radius + 9)}>
-        {lit.share !== null && <Blink share={lit.share} />}
-      </circle>
-      <Disc mark={mark} x={x} y={y} radius={radius} emulated={node.device.emulated !== ''} />
-      {node.load !== null && node.liveness !== 'lost' && (
-        <LoadArc x={x} y={y} radius={radius + 4} load={node.load} />
-      )}
-      {node.liveness === 'lost' && (
-        <path
-          className="jp-ExoLab-cross"
-          d={`M${n(x - radius)} ${n(y - radius)}L${n(x + radius)} ${n(y + radius)}M${n(x - radius)} ${n(y + radius)}L${n(x + radius)} ${n(y - radius)}`}
-        />
-      )}
-      <circle className="jp-ExoLab-focus" cx={n(x)} cy={n(y)} r={n(radius + 13)} />
-      <text className="jp-ExoLab-deviceName" x={n(x)} y={n(base)} textAnchor="middle" aria-hidden="true">
-        {short(cleanName(node.device.name), props.narrow ? 12 : 20)}
-      </text>
-      {lines.map((line, i) => (
-        <text
-          key={i}
-          className="jp-ExoLab-deviceLine"
-          x={n(x)}
-          y={n(base + 14 * (i + 1))}
-          textAnchor="middle"
-          aria-hidden="true"
-        >
-          {line}
+    <g className={classes.join(' ')} onClick={props.click}>
+      <g aria-hidden="true">
+        <circle className="jp-ExoLab-halo" cx={n(x)} cy={n(y)} r={n(radius + 9)}>
+          {lit.share !== null && <Blink share={lit.share} />}
+        </circle>
+        <Disc mark={mark} x={x} y={y} radius={radius} emulated={node.device.emulated !== ''} />
+        {node.load !== null && node.liveness !== 'lost' && (
+          <LoadArc x={x} y={y} radius={radius + 4} load={node.load} />
+        )}
+        {node.liveness === 'lost' && <Cross x={x} y={y} radius={radius} />}
+        <text className="jp-ExoLab-deviceName" x={n(x)} y={n(base)} textAnchor="middle">
+          {short(cleanName(node.device.name), props.narrow ? 12 : 20)}
         </text>
-      ))}
+        {lines.map((line, i) => (
+          <text
+            key={i}
+            className="jp-ExoLab-deviceLine"
+            x={n(x)}
+            y={n(base + 14 * (i + 1))}
+            textAnchor="middle"
+          >
+            {line}
+          </text>
+        ))}
+      </g>
+      <circle
+        className="jp-ExoLab-focus"
+        cx={n(x)}
+        cy={n(y)}
+        r={n(radius + 13)}
+        role="button"
+        tabIndex={props.tabbable ? 0 : -1}
+        aria-pressed={props.selected}
+        aria-label={deviceSentence(place, plan, trans)}
+        onKeyDown={props.keyDown}
+        ref={props.reference}
+      />
     </g>
+  );
+}
+
+function Cross(props: { x: number; y: number; radius: number }): React.ReactElement {
+  const { x, y, radius } = props;
+  const [left, right, top, bottom] = [n(x - radius), n(x + radius), n(y - radius), n(y + radius)];
+  return (
+    <path
+      className="jp-ExoLab-cross"
+      d={`M${left} ${top}L${right} ${bottom}M${left} ${bottom}L${right} ${top}`}
+    />
   );
 }
 

@@ -100,7 +100,7 @@ const TokenSpan = React.memo(function TokenSpan(props: {
   return (
     <span
       className={classes.join(' ')}
-      style={{ '--jp-exolab-doubt': `${Math.round(doubt * 60)}%` } as React.CSSProperties}
+      style={{ '--jp-exolab-doubt': `${Math.round(doubt * 45)}%` } as React.CSSProperties}
       title={tip}
     >
       {token.text}

@@ -73,9 +73,10 @@ export class KernelLink {
     }
     this.model.dispatch({ type: 'phase', phase: 'connecting' });
     const comm = this.kernel.createComm(TARGET);
+    this._again = false;
     this._comm = comm;
     comm.onMsg = message => this._received(message.content.data);
-    comm.onClose = () => this._closed(comm, 'not-loaded');
+    comm.onClose = () => this._refused(comm);
     // The promise never settles for a kernel without subshells, and not before JupyterLab 4.4 has it.
     if (this.kernel.supportsSubshells && 'subshellStarted' in comm) {
       await settled(comm.subshellStarted as Promise<void>, SUBSHELL_TIMEOUT_MS);
@@ -178,6 +179,15 @@ export class KernelLink {
     this.model.dispatch({ type: 'phase', phase });
   }
 
+  /** The kernel closed: exo_lab is not loaded, or it is unloaded. A cell may have loaded it while we were asking. */
+  private _refused(comm: Kernel.IComm): void {
+    const again = this._comm === comm && this._again;
+    this._closed(comm, 'not-loaded');
+    if (again) {
+      void this.attach();
+    }
+  }
+
   private _onStatus(_: unknown, status: KernelMessage.Status): void {
     switch (status) {
       case 'restarting':
@@ -201,19 +211,17 @@ export class KernelLink {
 
   /** Somebody ran code that speaks of exo: when it is done, exo_lab may be loaded. */
   private _onIOPub(_: unknown, message: KernelMessage.IIOPubMessage): void {
-    if (this._comm !== null) {
+    if (this._comm !== null && this.model.state.phase !== 'connecting') {
       return;
     }
     const type = message.header.msg_type;
+    const parent = 'msg_id' in message.parent_header ? message.parent_header.msg_id : null;
     if (type === 'execute_input' && mentionsExo((message as KernelMessage.IExecuteInputMsg).content.code)) {
-      this._hint =
-        message.parent_header && 'msg_id' in message.parent_header ? message.parent_header.msg_id : null;
-    }
-    if (type === 'status' && this._hint !== null) {
-      const state = (message as KernelMessage.IStatusMsg).content.execution_state;
-      const parent = message.parent_header;
-      if (state === 'idle' && 'msg_id' in parent && parent.msg_id === this._hint) {
+      this._hint = parent;
+    } else if (type === 'status' && this._hint !== null && parent === this._hint) {
+      if ((message as KernelMessage.IStatusMsg).content.execution_state === 'idle') {
         this._hint = null;
+        this._again = this._comm !== null;
         void this.attach();
       }
     }
@@ -223,6 +231,7 @@ export class KernelLink {
   private _language = '';
   private _asked = 0;
   private _hint: string | null = null;
+  private _again = false; // a cell may have loaded exo_lab since we asked
   private _restarted = false;
   private _disposed = false;
   private readonly _ready: Promise<void>;

@@ -89,7 +89,7 @@ function Graph(props: GraphProps): React.ReactElement {
   const running = isGenerating(state) && state.generation?.epoch === plan?.epoch;
   const lit = useLit(state, plan, running);
   const bend = places.length === 2 ? 34 : places.length === 3 ? 22 : 12;
-  const focus = React.useRef<Map<string, SVGGElement>>(new Map());
+  const focus = React.useRef<Map<string, SVGElement>>(new Map());
   const anchor = selected ?? places[0]?.node.device.id ?? null;
 
   const onKeyDown = (event: React.KeyboardEvent, at: number): void => {

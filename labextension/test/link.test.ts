@@ -83,6 +83,27 @@ test('where exo_lab is not loaded the kernel closes, and a cell that loads it br
   expect(link.model.state.phase).toBe('connected');
 });
 
+test('a cell that loads exo_lab while the kernel is being asked is not missed', async () => {
+  const kernel = new FakeKernel();
+  kernel.loaded = false;
+  let started: () => void = () => undefined;
+  const make = kernel.createComm.bind(kernel);
+  kernel.createComm = () => {
+    const comm = make();
+    comm.subshellStarted = new Promise(resolve => (started = resolve));
+    return comm;
+  };
+  const link = new KernelLink(kernel.real, 'a.ipynb');
+  void link.attach();
+  await settle();
+  kernel.ran('%load_ext exo_lab');
+  await settle();
+  kernel.createComm = make;
+  started(); // the first question was asked too early, and is refused
+  await settle();
+  expect(kernel.comms).toHaveLength(2);
+});
+
 test('each question gets its own answer, in any order', async () => {
   const { kernel, link } = await connected();
   const first = link.ask({ type: 'stop', request: 'r' });

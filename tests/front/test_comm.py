@@ -145,6 +145,22 @@ def test_a_kernel_that_is_no_node_says_so_and_then_that_it_has_become_one(cluste
     panel.close()
 
 
+def test_a_cluster_that_is_just_being_imported_is_shown_when_it_is_there(cluster):
+    asked = []
+
+    def current():
+        asked.append(1)
+        if len(asked) < 3:
+            raise AttributeError("partially initialized module has no attribute 'current'")
+        return cluster
+
+    panel = Panel(current)
+    comm = FakeComm()
+    panel.opened(comm, {})
+    assert comm.wait_for("status")["status"]["name"] == "first"
+    panel.close()
+
+
 def test_a_change_in_the_cluster_is_pushed(comm, cluster):
     comm.wait_for("status")
     while not cluster.listeners:

@@ -1,0 +1,224 @@
+// A person at a real JupyterLab with a token, real kernels and a real model: connect from the panel, watch nodes come,
+// ask, stop in the middle of a cell, drag a boundary with the mouse and with keys, apply, undo, lose a node, restart.
+//
+//   node ui-tests/lab.mjs URL TOKEN [FOLDER FOR PICTURES]
+//
+// Prints one line a step and the figures that it measured as a last line of JSON; exits with 1 at the first step that
+// fails. tests/labextension/test_in_a_browser.py starts the server and runs this.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+
+import { launch } from './browser.mjs';
+
+const [url, token, pictures = ''] = process.argv.slice(2);
+const PANEL = '#exo-lab-panel ';
+const PROMPT = 'Name three rivers.';
+const WAIT = 60_000;
+
+const browser = await launch();
+const page = await browser.newPage({ viewport: { width: 1500, height: 1150 } });
+const complaints = [];
+page.on('pageerror', error => complaints.push(String(error)));
+page.setDefaultTimeout(WAIT);
+const measured = {};
+
+async function step(name, work) {
+  const started = Date.now();
+  try {
+    await work();
+  } catch (error) {
+    await picture('failed');
+    console.log(`FAILED ${name}: ${error}`);
+    console.log(
+      (
+        await page
+          .locator(PANEL)
+          .innerText()
+          .catch(() => 'no panel')
+      ).slice(0, 2000)
+    );
+    await browser.close();
+    process.exit(1);
+  }
+  await picture(name.replaceAll(' ', '-'));
+  console.log(`ok ${name} (${Date.now() - started} ms)`);
+}
+
+async function picture(name) {
+  if (pictures !== '') {
+    await page.screenshot({ path: join(pictures, `${name}.png`) });
+  }
+}
+
+async function idle() {
+  await page.waitForFunction(
+    () => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle',
+    null,
+    { timeout: 120_000 }
+  );
+}
+
+async function run(code, { wait = true } = {}) {
+  await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').last().click();
+  await page.keyboard.press('Control+a');
+  await page.keyboard.insertText(code);
+  await page.keyboard.press('Shift+Enter');
+  if (wait) {
+    await page.waitForTimeout(300);
+    await idle();
+  }
+}
+
+async function says(text) {
+  await page.locator(PANEL).getByText(text).first().waitFor({ state: 'visible' });
+}
+
+const slider = i => page.locator(`${PANEL}[role=slider]`).nth(i);
+const layers = async i => Number(await slider(i).getAttribute('aria-valuenow'));
+const figures = async () =>
+  (await page.locator(`${PANEL}.jp-ExoLab-placement table`).first().innerText()).replace(/\s+/g, ' ');
+
+await step('open', async () => {
+  await page.goto(`${url}/lab?token=${token}&reset`);
+  await page.locator('[data-id="exo-lab-panel"]').waitFor();
+  if (!(await page.locator(PANEL).isVisible())) {
+    await page.click('[data-id="exo-lab-panel"]');
+  }
+  await says('Open a notebook with a Python kernel');
+  await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
+  await idle();
+  await says('This kernel is in no cluster yet.');
+});
+
+await step('connect from the panel', async () => {
+  await page.locator(`${PANEL} >> text=Make this kernel a node`).click();
+  await page.locator(`${PANEL}.jp-ExoLab-graph`).waitFor();
+  assert.equal(await page.locator(`${PANEL}.jp-ExoLab-device`).count(), 1);
+});
+
+await step('nodes come', async () => {
+  await run('%exo up 2');
+  await says('kernel-1 joined');
+  await says('kernel-2 joined');
+  assert.equal(await page.locator(`${PANEL}.jp-ExoLab-device`).count(), 3);
+});
+
+await step('a model is placed', async () => {
+  await run('%exo load smollm2-135m');
+  await page.locator(`${PANEL}.jp-ExoLab-strip`).waitFor();
+  await slider(1).waitFor();
+  assert.equal(await page.locator(`${PANEL}[role=slider]`).count(), 2);
+});
+
+await step('an answer streams into the panel', async () => {
+  await run(`%%exo --max-tokens 48\n${PROMPT}`);
+  await says('as long as was asked for');
+  assert.match(await page.locator(`${PANEL}.jp-ExoLab-text`).innerText(), /\w{3}/);
+  await page.locator('#jp-main-statusbar').getByText('tok/s').waitFor();
+  assert.match(await figures(), /loaded \(plan 1\).*tok\/s/);
+});
+
+await step('stop in the middle of a cell', async () => {
+  await run('%%exo --max-tokens 2000\nTell a very long story about a river.', { wait: false });
+  const stop = page.locator(`${PANEL}button:has-text("Stop")`);
+  await stop.waitFor();
+  await page.waitForTimeout(500);
+  const started = Date.now();
+  await stop.click();
+  await says('stopped');
+  measured.stop_ms = Date.now() - started;
+  await idle();
+  await page.locator('.jp-OutputArea').getByText('cancelled').last().waitFor();
+});
+
+await step('drag a boundary with the mouse', async () => {
+  const before = await layers(0);
+  await slider(0).scrollIntoViewIfNeeded();
+  const box = await slider(0).locator('.jp-ExoLab-knob').boundingBox();
+  await page.evaluate(() => {
+    window.exoFrames = [];
+    let last = performance.now();
+    const tick = now => {
+      window.exoFrames.push(now - last);
+      last = now;
+      window.exoTick = requestAnimationFrame(tick);
+    };
+    window.exoTick = requestAnimationFrame(tick);
+  });
+  await page.mouse.move(box.x + box.width / 2, box.y + 6);
+  await page.mouse.down();
+  for (let i = 1; i <= 40; i += 1) {
+    await page.mouse.move(box.x + box.width / 2 - i / 2, box.y + 6);
+  }
+  await page.mouse.up();
+  const frames = await page.evaluate(() => {
+    cancelAnimationFrame(window.exoTick);
+    return window.exoFrames.slice(1).sort((a, b) => a - b);
+  });
+  measured.drag_frame_median_ms = frames[Math.floor(frames.length / 2)];
+  measured.drag_frame_p95_ms = frames[Math.floor(frames.length * 0.95)];
+  assert.ok((await layers(0)) < before, 'the boundary has not moved to the left');
+  await page.waitForFunction(
+    selector => /draft/.test(document.querySelector(selector)?.innerText ?? ''),
+    `${PANEL}.jp-ExoLab-placement table`
+  );
+  assert.equal(await page.locator(`${PANEL}button:has-text("Apply")`).isEnabled(), true);
+});
+
+await step('move a boundary with keys', async () => {
+  const before = await layers(1);
+  await slider(1).focus();
+  await page.keyboard.press('ArrowLeft');
+  await page.keyboard.press('ArrowLeft');
+  assert.equal(await layers(1), before - 2);
+  assert.match((await slider(1).getAttribute('aria-valuetext')) ?? '', /layers?, .*MiB; .*layers?, .*MiB/);
+});
+
+await step('apply moves the layers live', async () => {
+  const wanted = [await layers(0), await layers(1)];
+  const started = Date.now();
+  await page.locator(`${PANEL}button:has-text("Apply")`).click();
+  await says('plan 2');
+  measured.apply_ms = Date.now() - started;
+  assert.deepEqual([await layers(0), await layers(1)], wanted);
+  await run(`%%exo --max-tokens 48\n${PROMPT}`);
+  await page.waitForFunction(
+    selector =>
+      /loaded \(plan 2\)[^]*tok\/s[^]*tok\/s/.test(document.querySelector(selector)?.innerText ?? ''),
+    `${PANEL}.jp-ExoLab-placement table`
+  );
+});
+
+await step('undo brings the old plan back', async () => {
+  await page.locator(`${PANEL}button:has-text("Undo")`).click();
+  await says('plan 3');
+});
+
+await step('a node is lost', async () => {
+  await run('%exo down kernel-2');
+  await says('kernel-2 is gone');
+});
+
+await step('restart the kernel and come back', async () => {
+  await page.evaluate(() => document.activeElement?.blur());
+  await page
+    .locator('.jp-NotebookPanel-toolbar')
+    .getByTitle(/^Restart the kernel$/)
+    .click();
+  await page.locator('.jp-Dialog button:has-text("Restart")').click();
+  await says('This kernel is in no cluster yet.');
+  await page.locator(`${PANEL} >> text=Make this kernel a node`).click();
+  await page.locator(`${PANEL}.jp-ExoLab-graph`).waitFor();
+});
+
+await step('the dashboard comes back after a reload of the page', async () => {
+  await page.locator(`${PANEL} >> text=Open the dashboard`).click();
+  await page.locator('#exo-lab-dashboard .jp-ExoLab-graph').waitFor();
+  await page.waitForTimeout(1500); // the layout is saved a second after it changed
+  await page.goto(`${url}/lab`);
+  await page.locator('#exo-lab-dashboard').waitFor({ state: 'attached' });
+});
+
+await browser.close();
+assert.deepEqual(complaints, []);
+console.log(JSON.stringify(measured));

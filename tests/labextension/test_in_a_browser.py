@@ -1,0 +1,121 @@
+"""What a person does in JupyterLab, in a real browser with real kernels and a real model; and axe over every view.
+
+Needs chromium, node, `npm ci` in labextension/ and a built extension; says what is missing where it is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LABEXTENSION = ROOT / "labextension"
+BUILT = ROOT / "exo_lab" / "labextension"
+START_WITHIN_S = 60
+WITHIN_S = 300
+
+MISSING = [
+    what
+    for what, there in (
+        ("chromium", shutil.which("chromium")),
+        ("node", shutil.which("node")),
+        ("npm ci in labextension/", (LABEXTENSION / "node_modules" / "playwright-core").exists()),
+        ("npm run build:prod in labextension/", (BUILT / "static" / "style.js").exists()),
+    )
+    if not there
+]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}"),
+]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, real_model):
+    """A JupyterLab of its own: loopback, with a token, with nothing of the user's."""
+    home = tmp_path_factory.mktemp("lab")
+    extensions = home / "path" / "labextensions"
+    extensions.mkdir(parents=True)
+    (extensions / "exo-lab").symlink_to(BUILT)
+    (home / "notebooks").mkdir()
+    token = secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "JUPYTER_PATH": str(home / "path"), "PYTHONPATH": str(ROOT)}
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        environment[name] = str(home / name.lower())
+    with (home / "server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+                *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
+                f"--ServerApp.root_dir={home / 'notebooks'}",
+                *(f"--LabApp.workspaces_dir={home / 'workspaces'}", f"--LabApp.user_settings_dir={home / 'settings'}"),
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                "--LabApp.news_url=",
+            ],
+            env=environment,
+            cwd=home,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait(f"http://127.0.0.1:{port}/api/status?token={token}", server, home / "server.log")
+            yield f"http://127.0.0.1:{port}", token
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait(20)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)  # nothing tells when a server of another process is there
+
+
+def node(*arguments: str) -> str:
+    done = subprocess.run(
+        ["node", *arguments], cwd=LABEXTENSION, capture_output=True, text=True, timeout=WITHIN_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.kernels
+@pytest.mark.real_model
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_a_person_connects_asks_stops_moves_layers_and_comes_back(lab, tmp_path):
+    out = node("ui-tests/lab.mjs", *lab, str(tmp_path))
+    measured = json.loads(out.splitlines()[-1])
+    assert measured["stop_ms"] < 5000
+    assert measured["drag_frame_median_ms"] < 50
+
+
+@pytest.mark.timeout(WITHIN_S)
+def test_axe_finds_nothing_in_any_view(monkeypatch):
+    monkeypatch.setenv("PYTHON", sys.executable)
+    node("dev/build.mjs")
+    assert " 0 violations" in node("ui-tests/axe.mjs")
