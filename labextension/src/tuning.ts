@@ -99,7 +99,7 @@ export class Tuning {
 
   /** The finger is lifted: the kernel says whether this can be. A refused draft goes back to what it was. */
   async release(): Promise<void> {
-    const { draft } = this._state;
+    const { draft, base } = this._state;
     const before = this._accepted;
     if (draft === null || before === null) {
       return;
@@ -110,6 +110,11 @@ export class Tuning {
       return;
     }
     const verdict = await this._judge(draft, true);
+    // Links and memory have changed since the loaded plan was judged; compared are figures of one moment.
+    const baseVerdict = base === null ? null : await this._judge(base, true);
+    if (this._state.base === base) {
+      this._set({ ...this._state, baseVerdict });
+    }
     if (this._state.draft !== draft) {
       return; // moved on meanwhile
     }

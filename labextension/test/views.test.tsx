@@ -214,6 +214,11 @@ describe('placement', () => {
     await act(settle);
   }
 
+  /** Questions about another plan than the loaded one, since so many. */
+  const commits = (since: number): number =>
+    judged.slice(since).filter(ask => ask.type === 'what-if' && ask.change.layers?.join() !== '14,10,6')
+      .length;
+
   const sliders = (): Element[] => [...host.querySelectorAll('[role=slider]')];
 
   test('boundaries are sliders that say what they mean', async () => {
@@ -255,7 +260,7 @@ describe('placement', () => {
     const asked = judged.length;
     await key(slider, 'ArrowRight', 'keyup');
     await wait();
-    expect(judged.length).toBe(asked + 1);
+    expect(commits(asked)).toBe(1);
     expect(tuning.state.draft?.layers).toEqual([16, 8, 6]);
     expect(host.textContent).toContain('84.0 tok/s');
     expect(button('Apply').disabled).toBe(false);
@@ -302,7 +307,7 @@ describe('placement', () => {
     await point('pointerup', 240);
     await point('pointermove', 0); // no longer held
     await wait();
-    expect(judged.length).toBe(asked + 1);
+    expect(commits(asked)).toBe(1);
     expect(slider.getAttribute('aria-valuenow')).toBe(String(now));
   });
 

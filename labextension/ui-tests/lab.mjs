@@ -216,7 +216,8 @@ await step('the dashboard comes back after a reload of the page', async () => {
   await page.locator('#exo-lab-dashboard .jp-ExoLab-graph').waitFor();
   await page.waitForTimeout(1500); // the layout is saved a second after it changed
   await page.goto(`${url}/lab`);
-  await page.locator('#exo-lab-dashboard').waitFor({ state: 'attached' });
+  // And with it the connection: the kernel is a node still.
+  await page.locator('#exo-lab-dashboard .jp-ExoLab-graph').waitFor();
 });
 
 await browser.close();
