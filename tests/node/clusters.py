@@ -14,20 +14,75 @@ from exo_lab.core.messages import ModelRef, StageTiming
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.shard import Shard
+from exo_lab.core.tensor import Tensor
 from exo_lab.discovery.memory import MemoryDirectory
 from exo_lab.engines import convert, sampling
-from exo_lab.engines.base import PREFILL_CHUNK
+from exo_lab.engines.base import PREFILL_CHUNK, Want
 from exo_lab.engines.numpy_engine import NumpyEngine
 from exo_lab.node import planner
 from exo_lab.node.node import Node
 from exo_lab.node.parts import NodeParts
 from exo_lab.node.session import Request
+from exo_lab.node.timing import Timing
 from exo_lab.transport.keys import Identity
 from exo_lab.transport.memory import MemoryNetwork
 from tests.tiny import TinySource, tiny_source
 
 DEADLINE_S = 20.0
 MODEL = "tiny"
+# Short where a test waits for it, long enough that a busy machine takes nobody for dead.
+FAST = Timing(
+    greet_again_s=0.05, ping_every_s=0.05, ping_timeout_s=0.5, lost_after_s=1.0, sweep_every_s=0.02, send_timeout_s=0.7
+)
+
+
+class Gate:
+    """Stops engines in the middle of a generation, until it is opened."""
+
+    def __init__(self) -> None:
+        self.opened, self.reached = threading.Event(), threading.Event()
+        self.opened.set()
+        self.calls = 0
+        self.close_at = -1
+
+    def close_before(self, call: int) -> None:
+        """Stop before that forward pass, counted from now."""
+        self.calls, self.close_at = 0, call
+        self.reached.clear()
+        self.opened.clear()
+
+    def open(self) -> None:
+        """Go on."""
+        self.close_at = -1
+        self.opened.set()
+
+    def passing(self) -> None:
+        """An engine is about to compute."""
+        if self.calls == self.close_at:
+            self.reached.set()
+            assert self.opened.wait(DEADLINE_S), "nobody opened the gate"
+        self.calls += 1
+
+
+class GatedEngine(NumpyEngine):
+    """The numpy engine behind a gate. `failing` is raised by the next forward pass."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+        self.failing: Exception | None = None
+        self.closed = False
+
+    def forward(self, session: str, x: Tensor, position: int, want: Want = "last") -> Tensor | None:
+        self.gate.passing()
+        if self.failing is not None:
+            failing, self.failing = self.failing, None
+            raise failing
+        return super().forward(session, x, position, want)
+
+    def close(self) -> None:
+        super().close()
+        self.closed = True
 
 
 class Cluster:
@@ -39,7 +94,9 @@ class Cluster:
         self.source = source or tiny_source()
         self.options = options
         self.nodes: list[Node] = []
-        self.engines: dict[str, list[NumpyEngine]] = {}
+        self.stopped: list[Node] = []  # by a test, before the end
+        self.engines: dict[str, list[GatedEngine]] = {}  # every one that was ever made, by node name
+        self.gates: dict[str, Gate] = {}
 
     def __getitem__(self, index: int) -> Node:
         return self.nodes[index]
@@ -47,10 +104,10 @@ class Cluster:
     def parts(self, name: str, **changes: Any) -> NodeParts:
         """The parts of one node; `changes` are fields of `NodeParts`, or of the device."""
         identity = changes.pop("identity", None) or Identity.create()
-        self.engines[name] = []
+        self.engines[name], self.gates[name] = [], Gate()
 
-        def make_engine(engine: str, dtype: str) -> NumpyEngine:
-            self.engines[name].append(NumpyEngine())
+        def make_engine(engine: str, dtype: str) -> GatedEngine:
+            self.engines[name].append(GatedEngine(self.gates[name]))
             return self.engines[name][-1]
 
         device = {field: changes.pop(field) for field in list(changes) if field in Device.__struct_fields__}
@@ -71,14 +128,15 @@ class Cluster:
         """Start a node. `timing` and `software` are the node's own options."""
         own = {field: changes.pop(field) for field in ("timing", "software") if field in changes}
         name = name or f"n{len(self.nodes)}"
-        node = Node(self.parts(name, **{**self.options.get("parts", {}), **changes}), **{**self.options_of_node, **own})
+        own.setdefault("timing", self.options.get("timing", FAST))
+        node = Node(self.parts(name, **{**self.options.get("parts", {}), **changes}), **own)
         self.nodes.append(node)
         await node.start()
         return node
 
-    @property
-    def options_of_node(self) -> dict[str, Any]:
-        return {name: self.options[name] for name in ("timing",) if name in self.options}
+    def cut_off(self, node: int) -> None:
+        """Nothing reaches or leaves this node any more, as if its cable were pulled."""
+        self.network.drop(self.nodes[node].card.control)
 
     async def all_met(self) -> None:
         """Every node knows every other."""
@@ -124,10 +182,17 @@ class Cluster:
     async def free_of_sessions(self) -> None:
         """No node holds a session any more."""
         await until(
-            lambda: all(node.stages.session_count == 0 for node in self.nodes), "every stage frees its sessions"
+            lambda: all(node.stages.session_count == 0 for node in self.nodes if node not in self.stopped),
+            "every stage frees its sessions",
         )
 
+    def count(self, counter: str) -> int:
+        """A counter, over all nodes."""
+        return sum(node.stats().counters.get(counter, 0) for node in self.nodes)
+
     async def stop(self) -> None:
+        for gate in self.gates.values():
+            gate.open()
         await asyncio.gather(*(node.stop() for node in self.nodes))
 
 
