@@ -1,7 +1,7 @@
 """Decode and prefill of one node and of rings of two and three kernels, and what a hop costs beyond computing.
 
 Real kernels, real sockets (CURVE over loopback), the real model, one thread a node. llama.cpp
-and Transformers are measured in `engine.py`.
+and Transformers on one node are measured in `engine.py`; llama.cpp's RPC is measured here, beside the ring of two.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from benchmarks.engine import Process, llama_python
 from benchmarks.measure import REPEATS, interleave, median, ratio, repeat, report
 from exo_lab.cluster import Cluster
+from exo_lab.models.locate import locate
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import ClusterKeys, new_token
 
@@ -131,10 +133,32 @@ def measure(repeats: int, nodes: tuple[int, ...] = (1, 2, 3)) -> dict[str, Any]:
                 "hop_beyond_computing_s": [run["beyond_s"] for run in runs],
                 "prefill_tokens_per_s": {size: [size / s for s in values] for size, values in prefill.items()},
             }
+        data["rpc"] = _beside_rpc(rings, prompts, repeats)
     keys = ClusterKeys.from_token(new_token())
     pings = interleave({"plain": lambda: ping_pong_s(None), "curve": lambda: ping_pong_s(keys)}, repeats, 0)
     data["half_ping_pong_s"] = {name: [value / 2 for value in values] for name, values in pings.items()}
     return data
+
+
+def _beside_rpc(rings: Rings, prompts: dict[int, str], repeats: int) -> dict[str, Any] | None:
+    """A ring of two beside llama.cpp over two RPC servers of one thread, round by round; None without llama.cpp."""
+    python = llama_python()
+    if python is None:
+        return None
+    command = [python, "-m", "benchmarks.contestants.llama_rpc", str(locate(MODEL)), "2"]
+    theirs = Process(command, 1)
+    context = len(WORDS.split())
+    try:
+        cases: dict[str, Callable[[], float]] = {
+            "exo decode": lambda: rings.decode(2)["rate"],
+            "llama.cpp RPC decode": lambda: DECODE_TOKENS / theirs.ask(f"decode {context} {DECODE_TOKENS}"),
+        }
+        for size, text in prompts.items():
+            cases[f"exo prefill {size}"] = lambda size=size, text=text: size / rings.prefill_s(2, text)
+            cases[f"llama.cpp RPC prefill {size}"] = lambda size=size: size / theirs.ask(f"prefill {size}")
+        return interleave(cases, repeats)
+    finally:
+        theirs.close()
 
 
 def _prefill(rings: Rings, nodes: int, prompt: str) -> Callable[[], float]:
@@ -166,6 +190,18 @@ def main() -> None:
         rows,
         data,
     )
+    if data["rpc"] is not None:
+        _report_rpc(data)
+
+
+def _report_rpc(data: dict[str, Any]) -> None:
+    rates = data["rpc"]
+    rows: list[list[str]] = []
+    for what, goal in (("decode", 1.5), *((f"prefill {size}", 5.0) for size in PREFILLS)):
+        ours, theirs = rates[f"exo {what}"], rates[f"llama.cpp RPC {what}"]
+        rows.append([what, f"{median(ours):.0f}", f"{median(theirs):.0f}", f"{ratio(ours, theirs):.2f}", f"{goal:g}"])
+    header = ["ring of 2 x 1 thread, tok/s", "exo_lab", "llama.cpp RPC", "ratio", "goal"]
+    report("ring", f"{MODEL}, beside llama.cpp's RPC with two servers of one thread, loopback TCP", header, rows, data)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from benchmarks.contestants.base import serve
 class LlamaCpp:
     """See `Contestant`."""
 
-    def __init__(self, model: str, threads: int) -> None:
-        self.model = Llama(model, n_ctx=2048, n_threads=threads, n_threads_batch=threads, n_batch=512, verbose=False)
+    def __init__(self, model: str, threads: int, *, gpu_layers: int = 0) -> None:
+        same = {"n_threads": threads, "n_threads_batch": threads}
+        self.model = Llama(model, n_ctx=2048, n_batch=512, n_gpu_layers=gpu_layers, verbose=False, **same)
 
     def prefill(self, ids: list[int]) -> None:
         """In its own batches of 512."""
