@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ConfigError
+from exo_lab.node.model_names import model_folders
 from exo_lab.node.parts import NodeOptions, NodeParts
 
 if TYPE_CHECKING:
@@ -159,4 +160,5 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         open_model=open_by_name,
         refused=context.refused,
         close=context.close,
+        model_folders=model_folders(options.bind),
     )

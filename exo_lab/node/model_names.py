@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDERS_VARIABLE = "EXO_LAB_MODELS"
 MAX_NAME_CHARACTERS = 1024
-_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w./-]+)?")
+_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*(:[\w.-]+(/[\w.-]+)*)?)?")
 
 
 def model_folders(bind: str) -> tuple[Path, ...] | None:
