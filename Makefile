@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NODE_STAMP := labextension/node_modules/.installed
 MODEL := smollm2-135m
 # The CPU build, the same everywhere; the package itself allows a range.
 TORCH := torch==2.13.0
