@@ -5,6 +5,7 @@
 
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { ReactWidget } from '@jupyterlab/ui-components';
+import type { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { Follower } from './follower';
@@ -31,6 +32,11 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
     this._output = model.data[VIEW_MIME] as unknown as OutputView;
     this.update();
     return Promise.resolve();
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    this.update(); // only now is it known in which notebook it stands
   }
 
   protected override render(): React.ReactElement | null {

@@ -194,6 +194,19 @@ await step('undo brings the old plan back', async () => {
   await says('plan 3');
 });
 
+await step('views in outputs are live', async () => {
+  await run('from exo_lab.front.widgets import placement, topology\nplacement()');
+  const output = page.locator('.jp-OutputArea .jp-ExoLab-output').last();
+  await output.locator('[role=slider]').first().waitFor();
+  await output.locator('[role=slider]').first().focus();
+  const before = await layers(0);
+  await page.keyboard.press('ArrowRight');
+  // One draft, shown in the panel and in the output.
+  assert.equal(await layers(0), before + 1);
+  await run('topology()');
+  await page.locator('.jp-OutputArea .jp-ExoLab-output .jp-ExoLab-device').nth(2).waitFor();
+});
+
 await step('a node is lost', async () => {
   await run('%exo down kernel-2');
   await says('kernel-2 is gone');

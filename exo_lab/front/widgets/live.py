@@ -1,0 +1,81 @@
+"""Live views in a cell's output: devices and links, placement that can be tuned, the running answer.
+
+In JupyterLab with our extension the output is live for as long as the kernel is: it speaks with the kernel over the
+panel's comm and holds no state of its own. Anywhere else (GitHub, nbviewer, VS Code, a terminal) the same output shows
+the moment at which it was made, as HTML or text, and says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from exo_lab.front.html import block, line
+from exo_lab.front.panel_cluster import ClusterView
+from exo_lab.front.panel_messages import VIEW_MIME, OutputView, StatusEvent
+from exo_lab.front.views import PlanView, StatusView
+
+if TYPE_CHECKING:
+    from exo_lab.cluster import Cluster
+    from exo_lab.front.view import View
+
+Kind = Literal["topology", "placement", "generation"]
+STILL = "A picture of the moment at which this cell ran. In JupyterLab with exo_lab it is live."
+
+
+class LiveView:
+    """What `topology`, `placement` and `answer` return: shows itself in a cell."""
+
+    def __init__(self, kind: Kind, cluster: Cluster) -> None:
+        view = ClusterView(cluster)
+        status = view.status()
+        self.kind: Kind = kind
+        self.snapshot = StatusEvent(status=status, links=view.links(), strategies=view.strategies)
+        placed = kind == "placement" and status.models
+        devices = [node.device for node in status.nodes]
+        self._still: View = PlanView.of_loaded(status.models[0], devices) if placed else StatusView(status)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        output = OutputView(view=self.kind, snapshot=self.snapshot)
+        return {
+            VIEW_MIME: msgspec.json.decode(msgspec.json.encode(output)),
+            "text/html": block(line(STILL, faint=True)) + self._still.html(),
+            "text/plain": self._still.text(),
+        }
+
+    def __repr__(self) -> str:
+        return self._still.text()
+
+
+def topology(cluster: Cluster | None = None) -> LiveView:
+    """Devices, links, and the token on its way round the ring. Of this kernel's cluster if none is given.
+
+    Raises:
+        NotConnected: this kernel is no node.
+    """
+    return LiveView("topology", cluster or _current())
+
+
+def placement(cluster: Cluster | None = None) -> LiveView:
+    """The layers of the loaded model, with boundaries that can be moved.
+
+    Raises:
+        NotConnected: this kernel is no node.
+    """
+    return LiveView("placement", cluster or _current())
+
+
+def answer(cluster: Cluster | None = None) -> LiveView:
+    """The running or last answer, each token tinted by its probability, with Stop.
+
+    Raises:
+        NotConnected: this kernel is no node.
+    """
+    return LiveView("generation", cluster or _current())
+
+
+def _current() -> Cluster:
+    from exo_lab.cluster import require
+
+    return require()
