@@ -109,6 +109,7 @@ def node(*arguments: str) -> str:
 @pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
 def test_a_person_connects_asks_stops_moves_layers_and_comes_back(lab, tmp_path):
     out = node("ui-tests/lab.mjs", *lab, str(tmp_path))
+    print(out)  # the figures, with -rP
     measured = json.loads(out.splitlines()[-1])
     assert measured["stop_ms"] < 5000
     assert measured["drag_frame_median_ms"] < 50
