@@ -1,9 +1,11 @@
 """What a plan costs: seconds of a decoded token, of a prompt, and of the busiest stage. Pure; a prediction, always.
 
-Decode of one token, one request: the sum over stages of max(FLOPs / speed, bytes / bandwidth) plus each stage's
-overhead, plus n hops for n stages (the last one carries the token back to the first); one stage alone has no hop.
-Prefill: chunks run behind each other along the ring, so its time is one chunk through all stages and hops, plus
-(chunks - 1) times the slowest of them. Throughput of many requests: one token per time of the slowest stage or hop.
+Decode of one token, one request: the sum over stages of max(FLOPs / speed, bytes / bandwidth) per layer plus each
+stage's overhead, plus n hops for n stages: n - 1 carry hidden states, the last one carries the token back to the first;
+one stage alone has no hop. Prefill: chunks run behind each other along the ring, so its time is one chunk through all
+stages and hops, plus (chunks - 1) times the slowest of them, plus the head and the way back of the first token.
+Throughput of many requests: one token per time of the slowest stage or link. A link is busy for bytes / bandwidth: its
+latency delays a frame and does not keep the next one from following.
 The roofline form is that of Williams, Waterman and Patterson (2009).
 """
 
@@ -11,11 +13,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from exo_lab.planning.coefficients import Hop, Measured, Speed, hop_between, speed_of
+from exo_lab.planning.coefficients import Measured, Speed, speed_of
+from exo_lab.planning.links import Hop, Links
+from exo_lab.planning.problem import PREFILL_CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,15 +28,19 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.planning.problem import Problem
 
-PREFILL_CHUNK = 128  # tokens; the chunk of engines/base
-ACTIVATION_BYTES = 4  # float32 on the wire
+ACTIVATION_BYTES = 4  # of one element of hidden states: float32 on the wire
+TOKEN_BYTES = 256  # of the frame that carries a token back: header and timings, mostly
+
+Limit = Literal["measured", "compute", "memory bandwidth"]
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan is predicted to do. Seconds, bytes; stage i is the plan's stage i.
 
     `token_s`: one decoded token of one request. `ttft_s`: a prompt of the problem's length, and the first token.
-    `bottleneck_s`: the busiest stage or hop for one position. `memory_bytes`: of each stage.
+    `bottleneck_s`: the busiest stage or link for one position of many requests. `stage_s`, `hop_s`: of one decoded
+    token; the last hop carries the token back. `chunk_s`, `chunk_hop_s`: of one chunk of the prompt. `memory_bytes`: of
+    a stage.
     """
 
     token_s: float
@@ -40,6 +48,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     bottleneck_s: float
     stage_s: tuple[float, ...]
     hop_s: tuple[float, ...]
+    chunk_s: tuple[float, ...]
+    chunk_hop_s: tuple[float, ...]
     memory_bytes: tuple[int, ...]
 
     @property
@@ -52,6 +62,37 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         """Tokens a second of many requests together, at most."""
         return 1 / self.bottleneck_s
 
+    @property
+    def sessions_to_fill(self) -> int:
+        """How many requests at once it takes to keep the busiest stage busy."""
+        return math.ceil(self.token_s / self.bottleneck_s)
+
+
+class StageCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stage spends on one decoded token, in seconds, and what its layers wait for."""
+
+    device: str
+    start: int
+    end: int
+    layers_s: float
+    embedding_s: float
+    head_s: float
+    overhead_s: float
+    memory_bytes: int
+    room_bytes: int
+    limit: Limit
+
+    @property
+    def total_s(self) -> float:
+        """Layers, ends and overhead."""
+        return self.layers_s + self.embedding_s + self.head_s + self.overhead_s
+
+
+class _Times(msgspec.Struct, frozen=True):
+    before: list[float]  # running sum over layers, n_layers + 1 entries
+    embedding: float
+    limit: Limit
+
 
 class Costs:
     """The costs of one problem's devices, layers and links, computed once and then looked up.
@@ -59,81 +100,141 @@ class Costs:
     Devices are named by their place in `devices`.
     """
 
-    def __init__(self, problem: Problem, devices: Sequence[Device]) -> None:
-        self.problem, self.config, self.devices = problem, problem.config, tuple(devices)
-        self.speeds: list[Speed] = [speed_of(device, problem.measured_of(device.id)) for device in devices]
-        self.hops: list[list[Hop | None]] = [
-            [None if a.id == b.id else hop_between(problem.topology, a.id, b.id) for b in devices] for a in devices
-        ]
-        self._decode = [_layer_times(self, place, 1) for place in range(len(devices))]
-        self._chunk = [_layer_times(self, place, self.chunk_tokens) for place in range(len(devices))]
-        self.layer_memory = [size + problem.kv_bytes_per_layer for size in self.layer_bytes()]
-        self._memory_before = _running(self.layer_memory)
+    token_bytes = TOKEN_BYTES
 
-    @property
-    def chunk_tokens(self) -> int:
-        """Positions of one chunk of the problem's prompt."""
-        return max(1, min(PREFILL_CHUNK, self.problem.prompt_tokens))
+    def __init__(self, problem: Problem, devices: Sequence[Device], links: Links | None = None) -> None:
+        self.problem, self.config, self.devices = problem, problem.config, tuple(devices)
+        self.links = Links(problem.topology) if links is None else links
+        self.speeds: list[Speed] = [speed_of(device, problem.measured_of(device.id)) for device in devices]
+        self.chunks = math.ceil(problem.prompt_tokens / PREFILL_CHUNK)
+        self.chunk_tokens = problem.prompt_tokens / self.chunks  # of a mean chunk
+        measured = [problem.measured_of(device.id) or Measured() for device in devices]
+        self._decode = [_times(self, *one, prefill=False) for one in zip(self.speeds, measured, strict=True)]
+        self._chunk = [_times(self, *one, prefill=True) for one in zip(self.speeds, measured, strict=True)]
+        self._head = [_head_s(self, *one) for one in zip(self.speeds, measured, strict=True)]
+        kv, loaded = problem.kv_bytes_per_layer, problem.loaded_bytes
+        self.memory_before = [0, *itertools.accumulate(loaded(size) + kv for size in self.layer_bytes())]
+        config = self.config
+        self.first_memory, self.last_memory = loaded(config.embedding_bytes), loaded(config.head_bytes)
+        self.shared_memory = self.first_memory if config.tied_embeddings else 0
 
     def layer_bytes(self) -> Sequence[int]:
-        """Weight bytes of each layer; zeros if the model does not say."""
+        """Weight bytes of each layer as stored; zeros if the model does not say."""
         return self.config.layer_bytes or (0,) * self.config.n_layers
 
-    def stage_s(self, place: int, start: int, end: int, *, prefill: bool = False) -> float:
-        """Time of layers [start, end) on a device, ends and overhead included: one position, or one chunk."""
-        times = (self._chunk if prefill else self._decode)[place]
-        total = times.before[end] - times.before[start] + self.speeds[place].overhead.value
-        if start == 0:
-            total += times.embedding
-        if end == self.config.n_layers:
-            total += times.head
-        return total
+    def before(self, place: int, *, prefill: bool = False) -> list[float]:
+        """Time of layers [0, j) on a device for j = 0 .. n_layers: one position, or one chunk."""
+        return (self._chunk if prefill else self._decode)[place].before
 
     def layer_s(self, place: int, *, prefill: bool = False) -> list[float]:
         """Time of each layer on a device."""
-        before = (self._chunk if prefill else self._decode)[place].before
-        return [after - earlier for earlier, after in itertools.pairwise(before)]
+        return [after - earlier for earlier, after in itertools.pairwise(self.before(place, prefill=prefill))]
+
+    def embedding_s(self, place: int, *, prefill: bool = False) -> float:
+        """What the first stage does besides."""
+        return (self._chunk if prefill else self._decode)[place].embedding
+
+    def head_s(self, place: int) -> float:
+        """What the last stage does besides, for the one position that is sampled."""
+        return self._head[place]
+
+    def stage_s(self, place: int, start: int, end: int, *, prefill: bool = False) -> float:
+        """Time of layers [start, end) on a device with overhead and ends: one position, or one chunk without the head.
+
+        The head multiplies the last position of a prompt only.
+        """
+        before = self.before(place, prefill=prefill)
+        total = before[end] - before[start] + self.speeds[place].overhead.value
+        if start == 0:
+            total += self.embedding_s(place, prefill=prefill)
+        if end == self.config.n_layers and not prefill:
+            total += self._head[place]
+        return total
+
+    def hop(self, a: int, b: int) -> Hop:
+        """From one device to another."""
+        return self.links.hop(self.devices[a].id, self.devices[b].id)
+
+    def hidden_bytes(self, *, prefill: bool = False) -> float:
+        """What a hop carries: hidden states of one position, or of a chunk."""
+        return (self.chunk_tokens if prefill else 1) * self.config.hidden_size * ACTIVATION_BYTES
 
     def hop_s(self, a: int, b: int, *, prefill: bool = False) -> float:
-        """Time to hand hidden states on: of one position, or of a chunk."""
-        hop = self.hops[a][b]
-        tokens = self.chunk_tokens if prefill else 1
-        return 0.0 if hop is None else hop.seconds(tokens * self.config.hidden_size * ACTIVATION_BYTES)
+        """Time to hand hidden states on."""
+        return self.hop(a, b).seconds(self.hidden_bytes(prefill=prefill))
+
+    def return_s(self, last: int, first: int) -> float:
+        """Time to carry the token back to the first stage."""
+        return self.hop(last, first).seconds(TOKEN_BYTES)
 
     def memory_bytes(self, start: int, end: int) -> int:
-        """Memory of layers [start, end): weights, KV caches, embedding and head on the ends."""
-        total = self._memory_before[end] - self._memory_before[start]
+        """As `Problem.shard_memory_bytes`."""
+        total = self.memory_before[end] - self.memory_before[start] + self.problem.activation_bytes
         if start == 0:
-            total += self.config.embedding_bytes
+            total += self.first_memory
         if end == self.config.n_layers:
-            shared = self.config.tied_embeddings and start == 0
-            total += self.config.head_bytes - (self.config.embedding_bytes if shared else 0)
-        return int(total)
+            total += self.last_memory - (self.shared_memory if start == 0 else 0)
+        return total
 
     def fits(self, place: int, start: int, end: int) -> bool:
         """Has the device room for these layers?"""
         return self.problem.force or self.memory_bytes(start, end) <= self.problem.room_bytes(self.devices[place])
 
+    def stage(self, place: int, start: int, end: int) -> StageCost:
+        """The parts of a stage's time."""
+        times, device = self._decode[place], self.devices[place]
+        return StageCost(
+            device=device.id,
+            start=start,
+            end=end,
+            layers_s=times.before[end] - times.before[start],
+            embedding_s=times.embedding if start == 0 else 0.0,
+            head_s=self._head[place] if end == self.config.n_layers else 0.0,
+            overhead_s=self.speeds[place].overhead.value,
+            memory_bytes=self.memory_bytes(start, end),
+            room_bytes=self.problem.room_bytes(device),
+            limit=times.limit,
+        )
+
     def predict(self, places: Sequence[int], cuts: Sequence[int]) -> Prediction:
         """Stage i is device `places[i]` with layers [cuts[i], cuts[i + 1])."""
         spans = list(zip(places, cuts, cuts[1:], strict=False))
-        stages = [self.stage_s(place, start, end) for place, start, end in spans]
-        ring = [(places[i], places[(i + 1) % len(places)]) for i in range(len(places))] if len(places) > 1 else []
-        hops = [self.hop_s(a, b) for a, b in ring]
-        chunk = [self.stage_s(place, start, end, prefill=True) for place, start, end in spans]
-        chunk_hops = [self.hop_s(a, b, prefill=True) for a, b in ring[:-1]]
-        chunks = math.ceil(self.problem.prompt_tokens / self.chunk_tokens)
+        stages = [self.stage_s(*span) for span in spans]
+        chunk = [self.stage_s(*span, prefill=True) for span in spans]
+        hops = [self.hop(a, b) for a, b in itertools.pairwise(places)]
+        hidden, bulk = self.hidden_bytes(), self.hidden_bytes(prefill=True)
+        hop_s = [hop.seconds(hidden) for hop in hops]
+        chunk_hop_s = [hop.seconds(bulk) for hop in hops]
+        busy = [hop.busy_s(hidden) for hop in hops]
+        back = 0.0
+        if hops:
+            closing = self.hop(places[-1], places[0])
+            back = closing.seconds(TOKEN_BYTES)
+            hop_s.append(back)
+            busy.append(closing.busy_s(TOKEN_BYTES))
+        slowest = max(itertools.chain(chunk, (hop.busy_s(bulk) for hop in hops)))
+        waiting = (self.chunks - 1) * slowest
         return Prediction(
-            token_s=sum(stages) + sum(hops),
-            ttft_s=sum(chunk) + sum(chunk_hops) + (chunks - 1) * max([*chunk, *chunk_hops]),
-            bottleneck_s=max([*stages, *hops]),
+            token_s=sum(stages) + sum(hop_s),
+            ttft_s=sum(chunk) + sum(chunk_hop_s) + waiting + self._head[places[-1]] + back,
+            bottleneck_s=max(itertools.chain(stages, busy)),
             stage_s=tuple(stages),
-            hop_s=tuple(hops),
+            hop_s=tuple(hop_s),
+            chunk_s=tuple(chunk),
+            chunk_hop_s=tuple(chunk_hop_s),
             memory_bytes=tuple(self.memory_bytes(start, end) for _, start, end in spans),
         )
 
     def objective(self, prediction: Prediction) -> float:
-        """What the problem wants small, in seconds."""
+        """What the problem wants small, in seconds (weighted, if it is a mix)."""
+        mix = self.problem.mix
+        if mix is not None:
+            terms = (
+                (mix.decode, prediction.token_s),
+                (mix.throughput, prediction.bottleneck_s),
+                (mix.prefill, prediction.ttft_s),
+            )
+            return sum(weight * seconds for weight, seconds in terms if weight)
         match self.problem.objective:
             case "decode":
                 return prediction.token_s
@@ -143,38 +244,37 @@ class Costs:
                 return prediction.bottleneck_s
 
 
-class _Times(msgspec.Struct, frozen=True):
-    before: list[float]  # running sum over layers, n_layers + 1 entries
-    embedding: float
-    head: float
-
-
-def _layer_times(costs: Costs, place: int, tokens: int) -> _Times:
-    """Times of `tokens` positions at once through each layer of a device."""
-    config, speed = costs.config, costs.speeds[place]
-    measured = costs.problem.measured_of(costs.devices[place].id) or Measured()
-
-    def roofline(flops: float, size: float) -> float:
-        return max(tokens * flops / speed.flops.value, size / speed.bandwidth.value)
-
-    known = measured.layer_s if tokens == 1 else measured.prefill_layer_s
+def _times(costs: Costs, speed: Speed, measured: Measured, *, prefill: bool) -> _Times:
+    """Times through each layer of a device: one position after the prompt, or a chunk of the prompt."""
+    config, problem = costs.config, costs.problem
+    tokens = costs.chunk_tokens if prefill else 1
+    known = measured.prefill_layer_s if prefill else measured.layer_s
     sizes = costs.layer_bytes()
-    if known is None:
-        layers = [roofline(config.flops_per_token_per_layer, size) for size in sizes]
+    embedding = tokens * (measured.embedding_s or 0.0)
+    if known is not None:
+        # A mean over the layers of the model: shared out by size where the file's layers differ.
+        mean = sum(sizes) / len(sizes)
+        by_size = {size: tokens * known * (size / mean if mean else 1.0) for size in set(sizes)}
+        limit: Limit = "measured"
     else:
-        # Measured over all layers of the model: shared out by size where the file's layers differ.
-        mean = sum(sizes) / len(sizes) if sum(sizes) else 1.0
-        layers = [tokens * known * (size / mean if sum(sizes) else 1.0) for size in sizes]
-    head = measured.head_s if measured.head_s is not None else roofline(config.head_flops_per_token, config.head_bytes)
-    return _Times(_running(layers), measured.embedding_s or 0.0, head)
+        # Every position looks back at the cached ones: half the prompt on average, or all of it.
+        looked_at = problem.prompt_tokens / 2 if prefill else problem.prompt_tokens
+        looked_at = min(looked_at, config.sliding_window or looked_at)
+        attention = 4 * config.n_heads * config.head_dim * looked_at
+        cached = config.kv_bytes_per_token_per_layer * looked_at
+        compute_s = tokens * (config.flops_per_token_per_layer + attention) / speed.flops.value
+        by_size = {
+            size: max(compute_s, (problem.loaded_bytes(size) + cached) / speed.bandwidth.value) for size in set(sizes)
+        }
+        limit = "compute" if compute_s >= max(by_size.values()) else "memory bandwidth"
+    return _Times([0.0, *itertools.accumulate(by_size[size] for size in sizes)], embedding, limit)
 
 
-def _running(values: Sequence[float]) -> list[float]:
-    total, sums = 0.0, [0.0]
-    for value in values:
-        total += value
-        sums.append(total)
-    return sums
+def _head_s(costs: Costs, speed: Speed, measured: Measured) -> float:
+    if measured.head_s is not None:
+        return measured.head_s
+    size = costs.problem.loaded_bytes(costs.config.head_bytes)
+    return max(costs.config.head_flops_per_token / speed.flops.value, size / speed.bandwidth.value)
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:

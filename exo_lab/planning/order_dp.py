@@ -1,203 +1,191 @@
 """The best cut for devices in a given order, exactly, by dynamic programming over layers. Pure; NumPy for speed.
 
-best[k][j] is the least cost of covering layers [0, j) when the k-th device of the order is the last that is used; the
-next used device takes [j, j'). That is O(D^2 L^2) when devices may be left out, O(D L^2) when all must be used. The hop
-that carries the token back depends on which device came first, so the first one is fixed from outside.
+best[k][j] is the least sum of layers [0, j) when the k-th device of the order is the last that is used; the next used
+device takes [j, j'). `Batch` does it for many orders at once, every device of each used: the neighbourhood of a local
+search costs little more than one order. `thinned` does it for one order whose devices may be left out; the hop that
+closes the ring depends on which device came first, so it keeps one column for each first.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from exo_lab.planning.window_min import window_min
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
 
-    from exo_lab.planning.cost import Costs
+    from exo_lab.planning.minimise import Solver
+    from exo_lab.planning.tables import Cut, Tables, Windows
 
 
-class Cut(NamedTuple):
-    """A solution: stage i is device `places[i]` with layers [cuts[i], cuts[i + 1]). `value` is the objective."""
+class Batch:
+    """Many orders of equally many devices, cut at once.
 
-    value: float
-    places: tuple[int, ...]
-    cuts: tuple[int, ...]
-
-
-class Tables:
-    """Every stage's cost as matrices over (start, end), infinite where it does not fit or is empty.
-
-    `add[d]`: what a stage adds to the sum of the objective; `peak[d]`: what it offers to the maximum. `hop_add` and
-    `hop_peak` likewise for hops; `back_add`, `back_peak` for the hop that closes the ring. `weight` is of the maximum.
+    Args:
+        tables: of the problem.
+        orders: int (n, m): places in ring order.
+        windows: what is allowed; one for all orders, or one for each.
     """
 
-    def __init__(self, costs: Costs) -> None:
+    def __init__(self, tables: Tables, orders: np.ndarray, windows: Sequence[Windows]) -> None:
         import numpy as np
 
-        self.costs, problem = costs, costs.problem
-        layers, count = costs.config.n_layers, len(costs.devices)
-        prefill, throughput = problem.objective == "prefill", problem.objective == "throughput"
-        chunks = -(-problem.prompt_tokens // costs.chunk_tokens)
-        self.weight = {"decode": 0.0, "prefill": float(chunks - 1), "throughput": 1.0}[problem.objective]
-        self.only_peak = throughput
-        self.layers, self.count = layers, count
-        stage = np.full((count, layers + 1, layers + 1), np.inf)
-        for place in range(count):
-            times = np.array([0.0, *costs.layer_s(place, prefill=prefill)]).cumsum()
-            cost = times[None, :] - times[:, None] + costs.speeds[place].overhead.value
-            first = costs.stage_s(place, 0, 1, prefill=prefill) - (times[1] + costs.speeds[place].overhead.value)
-            if layers == 1:
-                cost[0, 1] = costs.stage_s(place, 0, 1, prefill=prefill)
+        self.tables, self.orders = tables, orders
+        self._shared = len(windows) == 1
+        self._which = np.zeros(len(orders), dtype=np.int64) if self._shared else np.arange(len(orders))
+        self._lo = np.stack([one.lo for one in windows])  # (w, D, L + 1)
+        self._windows = windows
+        self._best: list[np.ndarray] = []
+        self.sums = self._solve()
+
+    def _pick(self, name: str, *index: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        if self._shared:
+            return getattr(self._windows[0], name)[index]
+        return np.stack([getattr(one, name) for one in self._windows])[(self._which, *index)]
+
+    def _solve(self) -> np.ndarray:
+        """The least sum of each order; infinite where it does not fit."""
+        import numpy as np
+
+        figure, layers = self.tables.sum, self.tables.layers
+        first = self.orders[:, 0]
+        stages = self.orders.shape[1]
+        if stages == 1:
+            total = figure.before[first, layers] + figure.fixed[first] + figure.first[first] + figure.last[first]
+            return np.where(self._pick("solo", first), total, np.inf)
+        position = np.arange(layers + 1)[:, None]
+        best = figure.before[first].T + (figure.fixed[first] + figure.first[first])
+        best[(position == 0) | (position > self._pick("first_hi", first))] = np.inf
+        self._best = [best]
+        for stage in range(1, stages - 1):
+            d, earlier = self.orders[:, stage], self.orders[:, stage - 1]
+            before = figure.before[d].T
+            hop = np.where(self._pick("hop", earlier, d), figure.hop[earlier, d], np.inf)
+            best = window_min(best - before, self._lo[self._which, d].T) + before + (figure.fixed[d] + hop)
+            best[layers] = np.inf
+            self._best.append(best)
+        d, earlier = self.orders[:, -1], self.orders[:, -2]
+        left = best - figure.before[d].T
+        left[(position < self._pick("last_lo", d)) | (position == layers)] = np.inf
+        hop = np.where(self._pick("hop", earlier, d), figure.hop[earlier, d], np.inf)
+        back = np.where(self._pick("back", d, first), figure.back[d, first], np.inf)
+        return left.min(0) + figure.before[d, layers] + (figure.fixed[d] + figure.last[d]) + hop + back
+
+    def cut(self, row: int) -> Cut | None:
+        """The best cut of one order; None if it does not fit."""
+        import numpy as np
+
+        if not np.isfinite(self.sums[row]):
+            return None
+        order, layers = self.orders[row], self.tables.layers
+        cuts = [layers]
+        for stage in range(len(order) - 1, 0, -1):
+            d, end = order[stage], cuts[-1]
+            if end == layers:
+                start = int(self._pick("last_lo", self.orders[:, stage])[row])
             else:
-                cost[0, :] += first
-                last = costs.stage_s(place, layers - 1, layers, prefill=prefill)
-                cost[:, layers] += last - (times[layers] - times[layers - 1] + costs.speeds[place].overhead.value)
-            stage[place] = np.where(self._feasible(place), cost, np.inf)
-        hops = np.array([[costs.hop_s(a, b, prefill=prefill) for b in range(count)] for a in range(count)])
-        nothing = np.zeros_like(hops)
-        self.peak = stage if self.weight else np.zeros_like(stage)
-        self.add = np.where(np.isinf(stage), np.inf, 0.0) if throughput else stage
-        self.hop_add = nothing if throughput else hops
-        self.hop_peak = hops if self.weight else nothing
-        self.back_add = hops if problem.objective == "decode" else nothing
-        self.back_peak = hops if throughput else nothing
-
-    def _feasible(self, place: int) -> np.ndarray:
-        import numpy as np
-
-        costs, layers = self.costs, self.layers
-        memory = np.array([0, *costs.layer_memory], dtype=np.float64).cumsum()
-        needed = memory[None, :] - memory[:, None]
-        config = costs.config
-        needed[0, :] += config.embedding_bytes
-        needed[:, layers] += config.head_bytes
-        if config.tied_embeddings:
-            needed[0, layers] -= config.embedding_bytes
-        upper = np.triu(np.ones((layers + 1, layers + 1), dtype=bool), 1)
-        if costs.problem.force:
-            return upper
-        return upper & (needed <= costs.problem.room_bytes(costs.devices[place]))
-
-    def limited(self, limit: float) -> np.ndarray:
-        """`add` with every stage out whose peak is above the limit."""
-        import numpy as np
-
-        return np.where(self.peak <= limit, self.add, np.inf)
-
-    def value(self, places: Sequence[int], cuts: Sequence[int]) -> float:
-        """The objective of a solution."""
-        spans = list(zip(places, cuts, cuts[1:], strict=False))
-        pairs = list(itertools.pairwise(places))
-        total = sum(float(self.add[place, start, end]) for place, start, end in spans)
-        total += sum(float(self.hop_add[pair]) for pair in pairs)
-        peaks = [float(self.peak[place, start, end]) for place, start, end in spans]
-        peaks += [float(self.hop_peak[pair]) for pair in pairs]
-        if len(places) > 1:
-            total += float(self.back_add[places[-1], places[0]])
-            peaks.append(float(self.back_peak[places[-1], places[0]]))
-        return total + self.weight * max(peaks)
+                start = int(self._lo[self._which[row], d, end])
+            left = self._best[stage - 1][start:end, row] - self.tables.sum.before[d, start:end]
+            cuts.append(start + int(left.argmin()))
+        places = [int(place) for place in order]
+        return self.tables.cut(places, [0, *reversed(cuts)])
 
 
-def best_cut(tables: Tables, order: Sequence[int], *, every: bool) -> Cut | None:
-    """The best cut over an order of devices whose first one is used.
-
-    Args:
-        tables: of the problem.
-        order: places, in ring order.
-        every: all of them must be used; otherwise all but the first may be left out.
-
-    Returns:
-        None if nothing fits.
-    """
-    return minimise(tables, lambda limit: _cheapest(tables, order, limit, every))
-
-
-def minimise(tables: Tables, cheapest: Callable[[float], Cut | None]) -> Cut | None:
-    """The least sum + weight x maximum, from a solver of the least sum with every peak within a limit.
-
-    The epsilon-constraint method (Haimes, Lasdon and Wismer 1971). With no sum at all, bisection over the peaks.
-
-    Args:
-        tables: of the problem.
-        cheapest: the solver; None where nothing is within the limit. Its value is the sum alone.
-    """
-    if tables.only_peak:
-        return _least_peak(tables, cheapest)
-    best: Cut | None = None
-    limit = float("inf")
-    while (found := cheapest(limit)) is not None:
-        value = tables.value(found.places, found.cuts)
-        if best is None or value < best.value:
-            best = Cut(value, found.places, found.cuts)
-        if not tables.weight:
-            break
-        # To be better, a solution needs a smaller peak, and so much smaller that this sum at least is made up for.
-        room = (best.value - found.value) / tables.weight
-        limit = min(_peak(tables, found), room) * (1 - 1e-12)
-        if limit <= 0:
-            break
-    return best
-
-
-def _least_peak(tables: Tables, cheapest: Callable[[float], Cut | None]) -> Cut | None:
+def order_solver(tables: Tables, order: Sequence[int]) -> Solver:
+    """For an order of which every device is used."""
     import numpy as np
 
-    peaks = np.unique(np.concatenate([tables.peak[np.isfinite(tables.peak)], tables.hop_peak.ravel()]))
-    low, high, best = 0, len(peaks) - 1, None
-    while low <= high:
-        middle = (low + high) // 2
-        found = cheapest(float(peaks[middle]))
-        if found is None:
-            low = middle + 1
-        else:
-            best, high = found, middle - 1
-    return None if best is None else Cut(tables.value(best.places, best.cuts), best.places, best.cuts)
+    def solve(limits: Sequence[tuple[float, ...]], below: Sequence[float]) -> list[Cut | None]:
+        batch = Batch(tables, np.array([order] * len(limits)), [tables.windows(limit) for limit in limits])
+        return [batch.cut(row) if batch.sums[row] < most else None for row, most in enumerate(below)]
+
+    return solve
 
 
-def _peak(tables: Tables, cut: Cut) -> float:
-    spans = zip(cut.places, cut.cuts, cut.cuts[1:], strict=False)
-    peaks = [float(tables.peak[place, start, end]) for place, start, end in spans]
-    peaks += [float(tables.hop_peak[pair]) for pair in zip(cut.places, cut.places[1:], strict=False)]
-    if len(cut.places) > 1:
-        peaks.append(float(tables.back_peak[cut.places[-1], cut.places[0]]))
-    return max(peaks)
+def thinned_solver(tables: Tables, order: Sequence[int]) -> Solver:
+    """For an order whose devices may be left out, but for those that must be used."""
+
+    def solve(limits: Sequence[tuple[float, ...]], below: Sequence[float]) -> list[Cut | None]:
+        found = [thinned(tables, order, tables.windows(limit)) for limit in limits]
+        return [cut if cut is not None and cut.sum < most else None for cut, most in zip(found, below, strict=True)]
+
+    return solve
 
 
-def _cheapest(tables: Tables, order: Sequence[int], limit: float, every: bool) -> Cut | None:
-    """The least sum with every peak within the limit."""
+def thinned(tables: Tables, order: Sequence[int], windows: Windows) -> Cut | None:
+    """The least sum of layers over an order whose devices may be left out; None if nothing fits."""
     import numpy as np
 
-    add, layers = tables.limited(limit), tables.layers
-    first = order[0]
-    best = np.full((len(order), layers + 1), np.inf)
-    came = np.full((len(order), layers + 1, 2), -1, dtype=np.int64)  # (index in the order, layers) before
-    best[0] = add[first, 0]
-    for k in range(1, len(order)):
-        for earlier in [k - 1] if every else range(k):
-            hop = (order[earlier], order[k])
-            if tables.hop_peak[hop] > limit:
-                continue
-            reached = best[earlier][:, None] + add[order[k]] + tables.hop_add[hop]
-            at = reached.argmin(0)
-            values = reached[at, np.arange(layers + 1)]
-            better = values < best[k]
-            best[k][better] = values[better]
-            came[k][better] = np.stack((np.full(layers + 1, earlier), at), -1)[better]
-    ends: list[tuple[float, int]] = []
-    for k in [len(order) - 1] if every else range(len(order)):
-        back = (order[k], first)
-        if k == 0:
-            ends.append((float(best[0][layers]), 0))
-        elif tables.back_peak[back] <= limit:
-            ends.append((float(best[k][layers] + tables.back_add[back]), k))
-    value, k = min(ends, default=(float("inf"), -1))
-    if not np.isfinite(value):
+    figure, layers, count = tables.sum, tables.layers, len(order)
+    must = [k for k, place in enumerate(order) if tables.must[place]]
+    firsts = range(must[0] + 1 if must else count)
+    column = {k: at for at, k in enumerate(firsts)}
+    position = np.arange(layers + 1)[:, None]
+    best: list[np.ndarray] = []
+    end = (float("inf"), -1, -1)
+    for k, d in enumerate(order):
+        here = np.full((layers + 1, len(firsts)), np.inf)
+        earliest = max((m for m in must if m < k), default=0)  # nothing that must be used is jumped over
+        before = figure.before[d][:, None]
+        reached = np.full((layers + 1, len(firsts)), np.inf)
+        for earlier in range(earliest, k):
+            if windows.hop[order[earlier], d]:
+                np.minimum(reached, best[earlier] + figure.hop[order[earlier], d], out=reached)
+        reached -= before
+        here = window_min(reached, windows.lo[d]) + before + figure.fixed[d]
+        here[layers] = np.inf
+        last = not must or k >= must[-1]
+        if k:
+            backs = np.array([
+                figure.back[d, order[first]] if windows.back[d, order[first]] else np.inf for first in firsts
+            ])  # fmt: skip
+            left = np.where((position >= windows.last_lo[d]) & (position < layers), reached, np.inf).min(0)
+            ends = left + figure.before[d, layers] + (figure.fixed[d] + figure.last[d]) + backs
+            if last and float(ends.min()) < end[0]:
+                end = (float(ends.min()), k, int(ends.argmin()))
+        if k in column:
+            alone = figure.before[d] + (figure.fixed[d] + figure.first[d])
+            at = np.arange(layers + 1)
+            here[:, column[k]] = np.where((at > 0) & (at <= windows.first_hi[d]), alone, np.inf)
+            solo = float(figure.before[d, layers] + figure.fixed[d] + figure.first[d] + figure.last[d])
+            if must in ([], [k]) and windows.solo[d] and solo < end[0]:
+                end = (solo, k, -1)
+        best.append(here)
+    _, k, first = end
+    if k < 0:
         return None
-    places, cuts, at = [order[k]], [layers], layers
-    while k != 0:
-        k, at = int(came[k, at, 0]), int(came[k, at, 1])
+    if first < 0:
+        return tables.cut([order[k]], [0, layers])
+    return _traced(tables, order, windows, best, k, first, column)
+
+
+def _traced(
+    tables: Tables,
+    order: Sequence[int],
+    windows: Windows,
+    best: Sequence[np.ndarray],
+    k: int,
+    first: int,
+    column: dict[int, int],
+) -> Cut:
+    figure, layers = tables.sum, tables.layers
+    places, cuts = [order[k]], [layers]
+    first_k = next(at for at, number in column.items() if number == first)
+    while k != first_k:
+        d, end = order[k], cuts[-1]
+        start = int(windows.last_lo[d] if end == layers else windows.lo[d, end])
+        options: list[tuple[float, int, int]] = []
+        must = [m for m, place in enumerate(order) if tables.must[place] and m < k]
+        for earlier in range(max(must, default=0), k):
+            if windows.hop[order[earlier], d]:
+                left = best[earlier][start:end, first] + figure.hop[order[earlier], d] - figure.before[d, start:end]
+                options.append((float(left.min()), earlier, start + int(left.argmin())))
+        _, k, cut = min(options)
         places.append(order[k])
-        cuts.append(at)
-    return Cut(value, tuple(reversed(places)), (0, *reversed(cuts)))
+        cuts.append(cut)
+    return tables.cut(list(reversed(places)), [0, *reversed(cuts)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from exo_lab.core.errors import ConfigError, DoesNotFit
+from exo_lab.core.errors import ConfigError
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.topology import Topology
 from exo_lab.planning.coefficients import Measured
@@ -15,35 +15,79 @@ if TYPE_CHECKING:
     from exo_lab.core.device import Device
 
 Objective = Literal["decode", "throughput", "prefill"]
+OBJECTIVES: tuple[Objective, ...] = ("decode", "throughput", "prefill")
 MARGIN = 0.05  # of a device's memory, kept free
+PREFILL_CHUNK = 128  # tokens; the chunk of engines/base
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class Mix(msgspec.Struct, frozen=True, kw_only=True):
+    """A weighted sum of the objectives, all in seconds: decode x token + throughput x bottleneck + prefill x TTFT.
+
+    A request of n answer tokens takes `Mix(decode=n, prefill=1)`.
+    """
+
+    decode: float = 0.0
+    throughput: float = 0.0
+    prefill: float = 0.0
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """One planning task.
 
-    `order`: device ids in ring order as the user chose them; every one of them is used. Empty: all devices of the
-    topology, in an order that the strategy chooses. `context_tokens` of `sessions` requests must fit in the KV caches.
+    `order`: device ids in ring order as the user chose them. Empty: all devices of the topology, in an order that the
+    strategy chooses. `required`: ids that must get a layer; None means all of `order` (and nobody where that is empty).
+    `context_tokens` of `sessions` requests must fit in the KV caches. `mix`, if given, replaces `objective`.
+    `weight_scale`: bytes of a weight in memory over bytes in the file, see `weight_scale`. `force` overrides the memory
+    check. `measured`: what was measured of this model, by device id; it beats every table.
     """
 
     config: ModelConfig
     topology: Topology
     order: tuple[str, ...] = ()
+    required: tuple[str, ...] | None = None
     context_tokens: int = 2048
     sessions: int = 1
     prompt_tokens: int = 512
     objective: Objective = "decode"
+    mix: Mix | None = None
     memory_margin: float = MARGIN
+    weight_scale: float = 1.0
     force: bool = False
-    measured: tuple[tuple[str, Measured], ...] = ()  # (device id, what was measured of this model on it)
+    measured: tuple[tuple[str, Measured], ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.context_tokens > 0, "context_tokens", self.context_tokens, "1 or more"),
+            (self.sessions > 0, "sessions", self.sessions, "1 or more"),
+            (self.prompt_tokens > 0, "prompt_tokens", self.prompt_tokens, "1 or more"),
+            (0 <= self.memory_margin < 1, "memory_margin", self.memory_margin, "in [0, 1)"),
+            (self.weight_scale > 0, "weight_scale", self.weight_scale, "above 0"),
+            (self.objective in OBJECTIVES, "objective", repr(self.objective), f"one of {', '.join(OBJECTIVES)}"),
+            (len(set(self.order)) == len(self.order), "order", list(self.order), "free of repeats"),
+            (not self.config.layer_bytes or len(self.config.layer_bytes) == self.config.n_layers,
+             "layer_bytes", len(self.config.layer_bytes), f"one for each of the {self.config.n_layers} layers"),
+        )  # fmt: skip
+        for good, field, value, rule in checks:
+            if not good:
+                raise ConfigError(f"{field} must be {rule}, got {value}")
+        mix = self.mix
+        if mix is not None and not (min(mix.decode, mix.throughput, mix.prefill) >= 0 and mix != Mix()):
+            raise ConfigError(f"the weights of a mix must be 0 or more, and one of them above 0; got {mix}")
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices to plan for, in the order given, else by id. ConfigError if there are none."""
         if not self.order:
             if not self.topology.devices:
-                raise ConfigError("there is no device to plan for")
+                raise ConfigError("there is no device to plan for. Connect one, or describe it by hand.")
             return self.topology.devices
         return tuple(self.device(device) for device in self.order)
+
+    @property
+    def must_use(self) -> frozenset[str]:
+        """Ids of the devices that must get a layer."""
+        return frozenset(self.order if self.required is None else self.required)
 
     def device(self, device_id: str) -> Device:
         """The device with this id. ConfigError if the cluster has none."""
@@ -61,43 +105,49 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         """KV cache of one layer for all sessions at full context."""
         return self.config.kv_bytes_per_token_per_layer * self.context_tokens * self.sessions
 
+    @property
+    def activation_bytes(self) -> int:
+        """Working space of a stage: one chunk through one layer, float32 (hidden states, queries, feed-forward)."""
+        config = self.config
+        width = 4 * config.hidden_size + 2 * config.n_heads * config.head_dim + 2 * config.intermediate_size
+        return 4 * min(PREFILL_CHUNK, self.prompt_tokens) * width
+
+    def loaded_bytes(self, stored_bytes: float) -> int:
+        """What so many bytes of the file take in memory."""
+        return int(stored_bytes * self.weight_scale)
+
     def room_bytes(self, device: Device) -> int:
-        """Memory of a device that a shard may fill. 0 if it does not say how much it has."""
+        """Memory of a device that a shard may fill. 0 if it does not say how much it has.
+
+        Raises:
+            ConfigError: it says that it has less than nothing.
+        """
         free = device.memory_available_bytes or device.memory_bytes
-        return max(0, int(free * (1 - self.memory_margin)))
+        if free < 0:
+            raise ConfigError(f"{device.name} says that it has {free} bytes of memory; that must be 0 or more")
+        return int(free * (1 - self.memory_margin))
 
     def shard_memory_bytes(self, start: int, end: int) -> int:
-        """Memory that layers [start, end) need: weights as stored, embedding and head on the ends, KV caches."""
-        return self.config.shard_bytes(start, end) + (end - start) * self.kv_bytes_per_layer
+        """Memory of layers [start, end): weights, embedding and head on the ends, KV caches, working space."""
+        config, loaded = self.config, self.loaded_bytes
+        total = sum(loaded(size) + self.kv_bytes_per_layer for size in config.layer_bytes[start:end])
+        if not config.layer_bytes:
+            total = (end - start) * self.kv_bytes_per_layer
+        if start == 0:
+            total += loaded(config.embedding_bytes)
+        if end == config.n_layers:
+            total += loaded(config.head_bytes)
+            if start == 0 and config.tied_embeddings:
+                total -= loaded(config.embedding_bytes)
+        return total + self.activation_bytes
 
 
-def layers_that_fit(problem: Problem, device: Device, *, first: bool, last: bool) -> int:
-    """How many layers a device can hold when it is the first or the last stage; all if forced."""
-    config = problem.config
-    if problem.force:
-        return config.n_layers
-    ends = config.embedding_bytes * first + config.head_bytes * last
-    if first and last and config.tied_embeddings:
-        ends -= config.embedding_bytes
-    left = problem.room_bytes(device) - ends
-    largest = max(config.layer_bytes, default=0) + problem.kv_bytes_per_layer
-    if not largest:
-        return config.n_layers
-    return max(0, min(config.n_layers, left // largest))
+def weight_scale(config: ModelConfig, dtype: str) -> float:
+    """How much larger the weights get when a model is loaded as another dtype; 1.0 for "auto" and "quantised".
 
-
-def does_not_fit(problem: Problem) -> DoesNotFit:
-    """The error that says what is short by how much."""
-    config = problem.config
-    needed = problem.shard_memory_bytes(0, config.n_layers)
-    offered = sum(problem.room_bytes(device) for device in problem.devices)
-    count = len(problem.devices)
-    return DoesNotFit(
-        f"{config.name} needs {_gib(needed)} for weights and {problem.context_tokens} tokens of KV cache; the "
-        f"{count} node{'s' * (count != 1)} offer{'s' * (count == 1)} {_gib(offered)} of memory, in portions that whole "
-        f"layers must fit in. Add a device, load a smaller file, or ask for a shorter context."
-    )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    Counts the elements of the layers' matrices against the bytes in the file.
+    """
+    size, stored = DTYPE_BYTES.get(dtype), sum(config.layer_bytes)
+    if size is None or not stored:
+        return 1.0
+    return config.flops_per_token_per_layer / 2 * config.n_layers * size / stored

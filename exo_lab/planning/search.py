@@ -1,132 +1,177 @@
-"""A good order for many devices: local search with a lower bound, so that the gap is known. Pure and deterministic.
+"""A good plan for many devices: local search that starts from what a relaxed problem would use. Pure and deterministic.
 
-For one request the layers of a device cost the same wherever it stands in the ring, so which devices are used is mostly
-settled by speed and memory, and their order by the hops (a travelling salesman's round trip). The search starts from
-several such guesses, moves devices (swap, insert, reverse: 2-opt), and cuts each order exactly (`order_dp`) at the end.
+Candidates come from the knapsack of `bound` over all devices and over groups that are near each other; each is made a
+short ring (`rings`), begun where that is good, and cut exactly (`order_dp`). Then moves, a whole neighbourhood at once:
+swap two, move one, reverse a part, leave one out, take one in, replace one. The work is bounded by a count, never by a
+clock, so that every node finds the same plan.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
-from exo_lab.planning.order_dp import Cut, Tables, best_cut
+from exo_lab.planning.bound import Relaxation
+from exo_lab.planning.minimise import minimise
+from exo_lab.planning.order_dp import Batch, order_solver
+from exo_lab.planning.rings import beginnings, hop_costs, link_groups, short_ring
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from exo_lab.planning.cost import Costs
+    import numpy as np
 
-MAX_ROUNDS = 40
-MAX_CUTS = 6  # orders that are cut exactly
+    from exo_lab.planning.tables import Cut, Tables
 
-
-def search(costs: Costs, tables: Tables) -> Cut | None:
-    """The best plan found; None if nothing fits."""
-    best: Cut | None = None
-    for chosen in _candidates(costs):
-        for order in _rings(costs, chosen):
-            found = best_cut(tables, order, every=False)
-            if found is not None and (best is None or _rank(found) < _rank(best)):
-                best = found
-    return best
+GROUPS = 6  # ideas of near
+SETS = 6  # candidate sets that are tried
+BATCH_CELLS = 400_000  # (orders x stages x layers) of one neighbourhood
+ROUNDS = 6  # neighbourhoods
+AT_ONCE = 8  # limits on the peaks that one call of a solver looks at
 
 
-def _rank(cut: Cut) -> tuple[float, int, tuple[int, ...]]:
-    return cut.value, len(cut.places), cut.places
+class Search:
+    """The best plan found so far, and ways to better it."""
+
+    def __init__(self, tables: Tables, relaxed: Cut | None) -> None:
+        self.tables, self.relaxed = tables, relaxed
+        self.best: Cut | None = None
+        self._cost = hop_costs(tables)
+        self._tried: set[tuple[int, ...]] = set()
+
+    def offer(self, cut: Cut | None) -> bool:
+        """Keep a solution if it is the best so far."""
+        if cut is None or (self.best is not None and cut.rank >= self.best.rank):
+            return False
+        self.best = cut
+        return True
+
+    def proven(self, bound: float) -> bool:
+        """Is the best as good as the bound?"""
+        return self.best is not None and self.best.value <= bound * (1 + 1e-9)
+
+    def start(self) -> None:
+        """Try the candidate sets."""
+        for places in self._sets():
+            self._try(beginnings(self.tables, short_ring(self._cost, places), self._width(len(places))))
+            if self.relaxed is not None and self.proven(self.relaxed.value):
+                return
+
+    def _sets(self) -> Iterable[tuple[int, ...]]:
+        """Sets of devices worth trying, by the value that they would have if nothing stood in the way."""
+        if self.relaxed is None:
+            return []
+        found: dict[tuple[int, ...], float] = {tuple(sorted(self.relaxed.places)): self.relaxed.value}
+        for group in link_groups(self._cost, GROUPS):
+            if any(needed and place not in group for place, needed in enumerate(self.tables.must)):
+                continue
+            relaxed = Relaxation(self.tables, group).best(self.best)
+            if relaxed is not None:
+                places = tuple(sorted(relaxed.places))
+                found[places] = min(relaxed.value, found.get(places, float("inf")))
+        return sorted(found, key=lambda places: (found[places], len(places), places))[:SETS]
+
+    def _width(self, stages: int) -> int:
+        """How many orders of so many stages are looked at together."""
+        return max(4, BATCH_CELLS // (stages * (self.tables.layers + 1)))
+
+    # -- orders ----------------------------------------------------------------------------------------------
+
+    def _try(self, orders: Sequence[Sequence[int]]) -> bool:
+        """Cut orders of equally many devices; is one of them the best so far?"""
+        import numpy as np
+
+        fresh = [tuple(order) for order in orders if tuple(order) not in self._tried]
+        if not fresh:
+            return False
+        self._tried.update(fresh)
+        array = np.array(fresh)
+        better = False
+        for row in self._promising(array):
+            solve = order_solver(self.tables, fresh[row])
+            better |= self.offer(minimise(self.tables, solve, start=self.best, at_once=AT_ONCE))
+        return better
+
+    def _promising(self, orders: np.ndarray) -> list[int]:
+        """The rows that look best with every peak within some limits; without peaks, the best."""
+        import numpy as np
+
+        tables = self.tables
+        if not tables.peaks:
+            sums = Batch(tables, orders, [tables.windows()]).sums
+            row = int(sums.argmin())
+            return [row] if np.isfinite(sums[row]) and (self.best is None or sums[row] < self.best.value) else []
+        limits = self._limits()
+        values = np.full((len(limits), len(orders)), np.inf)
+        for at, limit in enumerate(limits):
+            sums = Batch(tables, orders, [tables.windows(limit)]).sums
+            penalty = sum(
+                peak.weight * one for peak, one in zip(tables.peaks, limit, strict=True) if one < float("inf")
+            )
+            values[at] = (sums if tables.sum_counts else np.where(np.isfinite(sums), 0.0, np.inf)) + penalty
+            if not tables.sum_counts and not np.isfinite(sums).any():
+                break  # nothing is as low as that, let alone lower
+        least = values.min(0)
+        row = int(least.argmin())
+        if not np.isfinite(least[row]):
+            return []
+        if self.best is not None and least[row] >= self.best.value and float("inf") not in limits[0]:
+            return []
+        return [row]
+
+    def _limits(self) -> list[tuple[float, ...]]:
+        if self.best is None:
+            return [(float("inf"),) * len(self.tables.peaks)]
+        shares = (1 - 1e-9, 0.95, 0.85, 0.7) if self.tables.sum_counts else (1 - 1e-6, 0.9)
+        return [tuple(peak * share for peak in self.best.peaks) for share in shares]
+
+    # -- neighbourhoods --------------------------------------------------------------------------------------
+
+    def improve(self, bound: float, rounds: int = ROUNDS) -> None:
+        """Move on while a neighbour is better."""
+        for _ in range(rounds):
+            if self.best is None or self.proven(bound):
+                return
+            order = self.best.places
+            better = self._try(self._thin(_same_set(order), len(order)))
+            if len(order) > 1:
+                out = [order[:i] + order[i + 1 :] for i in range(len(order)) if not self.tables.must[order[i]]]
+                better |= self._try(out) if out else False
+            better |= self._try(self._thin(self._replaced(order), len(order)))
+            if len(order) < min(self.tables.count, self.tables.layers):
+                better |= self._try(self._thin(self._wider(order), len(order) + 1))
+            if not better:
+                return
+
+    def _thin(self, orders: Iterable[tuple[int, ...]], stages: int) -> list[tuple[int, ...]]:
+        """As many of the orders as may be looked at together, evenly chosen."""
+        unique = list(dict.fromkeys(orders))
+        width = self._width(stages)
+        return unique if len(unique) <= width else [unique[i * len(unique) // width] for i in range(width)]
+
+    def _outside(self, order: Sequence[int]) -> list[int]:
+        """Devices that are not used, the fastest first."""
+        before = self.tables.sum.before[:, -1]
+        others = [place for place in range(self.tables.count) if place not in order]
+        return sorted(others, key=lambda place: (float(before[place]), place))[:12]
+
+    def _replaced(self, order: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+        for other in self._outside(order):
+            for i, place in enumerate(order):
+                if not self.tables.must[place]:
+                    yield (*order[:i], other, *order[i + 1 :])
+
+    def _wider(self, order: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+        for other in self._outside(order):
+            for i in range(len(order) + 1):
+                yield (*order[:i], other, *order[i:])
 
 
-def _candidates(costs: Costs) -> list[list[int]]:
-    """Sets of devices worth trying: each fitting one alone, then the fastest first until it fits, and a few more."""
-    layers, prefill = costs.config.n_layers, costs.problem.objective == "prefill"
-    places = range(len(costs.devices))
-    speed = {place: sum(costs.layer_s(place, prefill=prefill)) / layers for place in places}
-    by_speed = sorted(places, key=lambda place: (speed[place], place))
-    by_room = sorted(places, key=lambda place: (-costs.problem.room_bytes(costs.devices[place]), place))
-    found: list[list[int]] = [[place] for place in by_speed if costs.fits(place, 0, layers)][:1]
-    for order in (by_speed, by_room):
-        size = _enough(costs, order)
-        sizes = sorted({size, size + 1, size + 2, 2 * size, len(order)})
-        found += [order[:count] for count in sizes if 0 < count <= len(order)]
-    unique = dict.fromkeys(tuple(sorted(chosen)) for chosen in found)
-    return [list(chosen) for chosen in unique][: 2 * MAX_CUTS]
-
-
-def _enough(costs: Costs, order: Sequence[int]) -> int:
-    """How many devices of the order are needed for the layers' memory."""
-    needed = costs.memory_bytes(0, costs.config.n_layers)
-    room = 0
-    for count, place in enumerate(order, 1):
-        room += costs.problem.room_bytes(costs.devices[place])
-        if room >= needed:
-            return count
-    return len(order)
-
-
-def _rings(costs: Costs, chosen: Sequence[int]) -> list[list[int]]:
-    """Orders of a set of devices: the shortest ring found, begun at the places where that is good for the ends."""
-    ring = _improved(costs, _nearest(costs, chosen))
-    hop = [costs.hop_s(ring[i - 1], ring[i]) for i in range(len(ring))]
-    # The ring may begin anywhere: after its longest hop, at its fastest device, and where it began.
-    fastest = min(range(len(ring)), key=lambda i: (costs.stage_s(ring[i], 0, 1), ring[i]))
-    starts = dict.fromkeys([max(range(len(ring)), key=lambda i: (hop[i], -i)), fastest, (fastest + 1) % len(ring), 0])
-    return [ring[start:] + ring[:start] for start in starts]
-
-
-def _nearest(costs: Costs, chosen: Sequence[int]) -> list[int]:
-    left = sorted(chosen)
-    ring = [left.pop(0)]
-    while left:
-        following = min(left, key=lambda place: (costs.hop_s(ring[-1], place), place))
-        left.remove(following)
-        ring.append(following)
-    return ring
-
-
-def _improved(costs: Costs, ring: list[int]) -> list[int]:
-    """2-opt (Croes 1958): reverse a part of the ring while that makes it shorter."""
-    count = len(ring)
-    for _ in range(MAX_ROUNDS if count > 3 else 0):
-        gain, move = 1e-12, (0, 0)
-        for i in range(count - 1):
-            for j in range(i + 2, count if i else count - 1):
-                a, b, c, d = ring[i], ring[i + 1], ring[j], ring[(j + 1) % count]
-                saved = costs.hop_s(a, b) + costs.hop_s(c, d) - costs.hop_s(a, c) - costs.hop_s(b, d)
-                if saved > gain:
-                    gain, move = saved, (i + 1, j)
-        if move == (0, 0):
-            break
-        start, end = move
-        ring[start : end + 1] = reversed(ring[start : end + 1])
-    return ring
-
-
-def lower_bound(costs: Costs) -> float:
-    """No plan is better: layers spread over the fastest devices' memory with no hop, no overhead but one, no order.
-
-    Decode and prefill: the sum of the layers at their fastest plus the cheapest head. Throughput: the capped
-    water-filling level, where every device works all the time.
-    """
-    objective, layers = costs.problem.objective, costs.config.n_layers
-    prefill = objective == "prefill"
-    least = min(costs.layer_memory) or 1
-    caps = [
-        layers if costs.problem.force else min(layers, int(costs.problem.room_bytes(device) // least))
-        for device in costs.devices
-    ]
-    fastest = [min(costs.layer_s(place, prefill=prefill)) for place in range(len(costs.devices))]
-    heads = [
-        costs.stage_s(place, layers - 1, layers, prefill=prefill) - costs.layer_s(place, prefill=prefill)[-1]
-        for place in range(len(costs.devices))
-    ]
-    if objective == "throughput":
-        low, high = 0.0, layers * max(fastest)
-        for _ in range(100):
-            level = (low + high) / 2
-            held = sum(min(cap, level / one if one else layers) for cap, one in zip(caps, fastest, strict=True))
-            low, high = (level, high) if held < layers else (low, level)
-        return low
-    left, total = layers, min(heads)
-    for place in sorted(range(len(fastest)), key=lambda place: fastest[place]):
-        count = min(left, caps[place])
-        total, left = total + count * fastest[place], left - count
-    return total
+def _same_set(order: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
+    """Two swapped, one moved, a part reversed."""
+    count = len(order)
+    for i, j in itertools.combinations(range(count), 2):
+        yield (*order[:i], order[j], *order[i + 1 : j], order[i], *order[j + 1 :])
+        yield (*order[:i], *reversed(order[i : j + 1]), *order[j + 1 :])
+        yield (*order[:i], *order[i + 1 : j + 1], order[i], *order[j + 1 :])
+        yield (*order[:i], order[j], *order[i:j], *order[j + 1 :])

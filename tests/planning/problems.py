@@ -1,4 +1,4 @@
-"""Random planning problems for tests: small enough for brute force, uneven enough to be mean."""
+"""Random planning problems for tests and benchmarks: uneven enough to be mean; brute force for small ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from exo_lab.core.model import ModelConfig
 from exo_lab.core.topology import Sighting, link, topology
 from exo_lab.planning.coefficients import Measured
 from exo_lab.planning.cost import Costs
-from exo_lab.planning.problem import Problem
+from exo_lab.planning.problem import Mix, Problem
 
-RATES = (1e6, 1e8)
+MARGIN = 0.05
+MIXES = {"request": Mix(decode=20, prefill=1), "everything": Mix(decode=1, prefill=0.1, throughput=5)}
 
 
 def random_problem(seed: int, devices: int, layers: int, objective: str, *, tight: bool = True) -> Problem:
-    """A problem with devices, links and layers of all sizes; `tight`: memories near what is needed."""
+    """A problem with devices, links and layers of all sizes; `tight`: memories near what is needed.
+
+    `objective` is one of the three, or a key of `MIXES`.
+    """
     rng = random.Random(seed)
+    even = rng.random() < 0.4
     config = ModelConfig(
         name="random",
         architecture="llama",
@@ -30,25 +35,11 @@ def random_problem(seed: int, devices: int, layers: int, objective: str, *, tigh
         vocab_size=256,
         context_length=4096,
         tied_embeddings=rng.random() < 0.5,
-        layer_bytes=tuple(rng.choice([40_000, 60_000, 100_000]) for _ in range(layers)),
+        layer_bytes=tuple(60_000 if even else rng.choice([40_000, 60_000, 100_000]) for _ in range(layers)),
         embedding_bytes=rng.choice([0, 30_000, 200_000]),
         head_bytes=rng.choice([30_000, 200_000]) + 200_000,
     )
-    total = sum(config.layer_bytes) + config.embedding_bytes + config.head_bytes
-    ids = [f"d{i}" for i in range(devices)]
-    sightings = [
-        Sighting(
-            device=Device(
-                id=one,
-                name=f"node-{one}",
-                memory_bytes=10**9,
-                memory_available_bytes=int(total * rng.uniform(0.2, 1.5)) if tight else 10**9,
-                flops=Flops(fp32=rng.choice([0.0, 0.001, 0.01])),
-                memory_bandwidth_bytes_per_s=rng.choice([0.0, 1e8, 1e9]),
-            )
-        )
-        for one in ids
-    ]
+    ids = [f"d{i:02d}" for i in range(devices)]
     links = [
         link(
             a,
@@ -60,14 +51,48 @@ def random_problem(seed: int, devices: int, layers: int, objective: str, *, tigh
         for a, b in itertools.combinations(ids, 2)
         if rng.random() < 0.9
     ]
-    measured = tuple((one, Measured(layer_s=rng.uniform(1e-4, 1e-3))) for one in ids if rng.random() < 0.3)
-    return Problem(
+    blank = Problem(
         config=config,
-        topology=topology(sightings, links),
+        topology=topology(),
         context_tokens=16,
         prompt_tokens=rng.choice([1, 100, 1000]),
-        objective=objective,
-        measured=measured,
+        objective="decode" if objective in MIXES else objective,
+        mix=MIXES.get(objective),
+        memory_margin=MARGIN,
+        measured=tuple((one, _measured(rng)) for one in ids if rng.random() < 0.3),
+    )
+    need = blank.shard_memory_bytes(0, layers) - blank.activation_bytes
+    sightings = [
+        Sighting(
+            device=Device(
+                id=one,
+                name=f"node-{one}",
+                memory_bytes=10**9,
+                memory_available_bytes=int(
+                    (need * rng.uniform(0.1, 1.5) / devices**0.5 + blank.activation_bytes) / (1 - MARGIN)
+                )
+                if tight
+                else 10**9,
+                flops=Flops(fp32=rng.choice([0.0, 0.001, 0.01])),
+                memory_bandwidth_bytes_per_s=rng.choice([0.0, 1e8, 1e9]),
+            )
+        )
+        for one in ids
+    ]
+    fields = {name: getattr(blank, name) for name in blank.__struct_fields__}
+    return Problem(**{**fields, "topology": topology(sightings, links)})
+
+
+def _measured(rng: random.Random) -> Measured:
+    def maybe(low: float, high: float) -> float | None:
+        return rng.uniform(low, high) if rng.random() < 0.6 else None
+
+    return Measured(
+        layer_s=maybe(1e-4, 1e-3),
+        prefill_layer_s=maybe(1e-5, 1e-4),
+        overhead_s=maybe(1e-5, 1e-3),
+        embedding_s=maybe(1e-6, 1e-4),
+        head_s=maybe(1e-5, 1e-3),
     )
 
 

@@ -11,13 +11,16 @@ import msgspec
 import pytest
 
 from exo_lab.core.errors import DoesNotFit, PlanError
+from exo_lab.planning.bound import Relaxation
 from exo_lab.planning.choose import STRATEGIES, choose
 from exo_lab.planning.cost import Costs, predict
-from exo_lab.planning.order_dp import Tables, best_cut
-from exo_lab.planning.search import lower_bound, search
-from tests.planning.problems import brute_force, random_problem
+from exo_lab.planning.minimise import minimise
+from exo_lab.planning.order_dp import thinned_solver
+from exo_lab.planning.search import Search
+from exo_lab.planning.tables import Tables
+from tests.planning.problems import MIXES, brute_force, random_problem
 
-OBJECTIVES = ("decode", "prefill", "throughput")
+OBJECTIVES = ("decode", "prefill", "throughput", *MIXES)
 
 
 def value_of(problem, plan) -> float:
@@ -64,7 +67,9 @@ def test_leaving_out_all_but_the_first_of_an_order_equals_brute_force(objective)
         costs = Costs(problem, problem.devices)
         orders = [(0, *rest) for size in range(4) for rest in itertools.combinations((1, 2, 3), size)]
         expected = brute_force(problem, orders)
-        found = best_cut(Tables(costs), range(4), every=False)
+        tables = Tables(costs)
+        tables.must[0] = True
+        found = minimise(tables, thinned_solver(tables, range(4)))
         assert (float("inf") if found is None else found.value) == pytest.approx(expected, rel=1e-9)
 
 
@@ -99,9 +104,14 @@ def test_the_lower_bound_is_one_and_the_search_is_near_the_optimum(objective):
         expected = brute_force(problem)
         if expected == float("inf"):
             continue
-        assert lower_bound(costs) <= expected * (1 + 1e-9), seed
-        found = search(costs, Tables(costs))
-        gaps.append(found.value / expected if found else float("inf"))
+        tables = Tables(costs)
+        relaxed = Relaxation(tables).best()
+        assert relaxed is not None
+        assert relaxed.value <= expected * (1 + 1e-9), seed
+        found = Search(tables, relaxed)
+        found.start()
+        found.improve(relaxed.value)
+        gaps.append(found.best.value / expected if found.best else float("inf"))
     assert sorted(gaps)[len(gaps) // 2] < 1.05  # what the search finds is the optimum, or near it, as a rule
 
 

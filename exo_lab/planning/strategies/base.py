@@ -1,14 +1,16 @@
-"""What strategies share: counts made to fit, and the plan made of them. Pure."""
+"""What strategies share: which devices there are, counts made to fit, and the plan made of them. Pure."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from exo_lab.core.errors import DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
-from exo_lab.planning.allocate import largest_remainder
-from exo_lab.planning.problem import Problem, does_not_fit, layers_that_fit
+from exo_lab.planning.fit import nearest_counts
+from exo_lab.planning.links import Links
+from exo_lab.planning.problem import Problem
+from exo_lab.planning.shortage import does_not_fit, layers_that_fit, too_small, unreachable
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
@@ -16,44 +18,70 @@ if TYPE_CHECKING:
 Strategy = Callable[[Problem], Plan]
 
 
+def connected(problem: Problem) -> tuple[list[Device], list[str]]:
+    """The devices that a plan may use together, in the problem's order, and a sentence for each that it may not.
+
+    Where links leave the devices in several groups it is the group with the most memory that holds all of the required.
+
+    Raises:
+        ConfigError: there is no device.
+        DoesNotFit: two that must be used cannot reach each other.
+    """
+    devices = {device.id: device for device in problem.devices}
+    groups = Links(problem.topology).groups(list(devices))
+    must = [device for device in devices if device in problem.must_use]
+    for a, b in itertools.pairwise(must):
+        if not any(a in group and b in group for group in groups):
+            raise unreachable(problem, a, b)
+    able = [group for group in groups if not must or must[0] in group]
+    chosen = max(able, key=lambda group: (sum(problem.room_bytes(devices[one]) for one in group), len(group)))
+    notes = [
+        f"{device.name} is left out: no chain of links leads to it"
+        for device in devices.values()
+        if device.id not in chosen
+    ]
+    return [devices[one] for one in chosen], notes
+
+
 def fitted(
     problem: Problem, devices: Sequence[Device], counts: Sequence[int], *, strategy: str, why: Sequence[str] = ()
 ) -> Plan:
     """A plan with these counts, or the nearest one that the memories hold; says in `why` what was moved.
 
+    A device that must be used gets a layer while there are enough.
+
     Raises:
-        DoesNotFit: no distribution over these devices fits.
+        DoesNotFit: no distribution over these devices in this order fits.
     """
-    layers = problem.config.n_layers
-    caps = _caps(problem, devices, counts)
-    fits = all(count <= cap for count, cap in zip(counts, caps, strict=True))
-    notes = list(why)
-    if not fits:
-        try:
-            moved = largest_remainder([max(count, 1e-6) for count in counts], layers, caps)
-        except DoesNotFit as exc:
-            raise does_not_fit(problem) from exc
-        caps = _caps(problem, devices, moved)
-        if any(count > cap for count, cap in zip(moved, caps, strict=True)):
-            raise does_not_fit(problem)
-        notes += [
-            f"{device.name} would have got {before} layers and has room for {cap}: it gets {after}"
-            for device, before, after, cap in zip(devices, counts, moved, caps, strict=True)
-            if before > after
-        ]
-        counts = moved
+    layers, notes = problem.config.n_layers, list(why)
+    must = [device.id in problem.must_use for device in devices]
+    if sum(must) > layers:
+        must = [False] * len(devices)
+        notes.append(f"there are more devices than the {layers} layers, so some get none")
+    moved = nearest_counts(problem, devices, counts, must)
+    if moved is None:
+        for device, needed in zip(devices, must, strict=True):
+            if needed and not layers_that_fit(problem, device):
+                raise too_small(problem, device)
+        raise does_not_fit(problem)
+    notes += [
+        f"{device.name} would have got {before} layers and has no room for them: it gets {after}, the rest goes to "
+        f"devices with room"
+        for device, before, after in zip(devices, counts, moved, strict=True)
+        if before > max(after, 1) or (before == 1 and not after)
+    ]
     ids = tuple(device.id for device in devices)
-    return plan_from_counts(problem.config.name, ids, tuple(counts), strategy=strategy, why=tuple(notes))
+    return plan_from_counts(problem.config.name, ids, moved, strategy=strategy, why=tuple(notes))
 
 
-def _caps(problem: Problem, devices: Sequence[Device], counts: Sequence[int]) -> list[int]:
-    used = [i for i, count in enumerate(counts) if count]
-    first, last = (used[0], used[-1]) if used else (0, len(devices) - 1)
-    return [layers_that_fit(problem, device, first=i == first, last=i == last) for i, device in enumerate(devices)]
+def by_memory(problem: Problem) -> tuple[list[Device], list[str]]:
+    """The devices in the user's order if there is one, else by (memory, id) descending, as the ring has them; notes."""
+    devices, notes = connected(problem)
+    if not problem.order:
+        devices.sort(key=lambda device: (memory_bytes(device), device.id), reverse=True)
+    return devices, notes
 
 
-def by_memory(problem: Problem) -> list[Device]:
-    """The devices in the user's order if there is one, else by (memory, id) descending, as the ring has them."""
-    if problem.order:
-        return list(problem.devices)
-    return sorted(problem.devices, key=lambda device: (problem.room_bytes(device), device.id), reverse=True)
+def memory_bytes(device: Device) -> int:
+    """What counts as a device's memory: what is free if it says so, else all."""
+    return max(0, device.memory_available_bytes or device.memory_bytes)

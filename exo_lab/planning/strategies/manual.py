@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import BadPlan, DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
+from exo_lab.planning.links import Links
+from exo_lab.planning.shortage import size_text, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def plan(problem: Problem, counts: Sequence[int]) -> Plan:
-    """`counts[i]` layers for the i-th device of the problem.
+    """`counts[i]` layers for the i-th device of the problem, 0 leaves it out.
 
     Raises:
         BadPlan: the counts do not match the devices or the model's layers.
-        DoesNotFit: a device cannot hold its share, and the problem is not forced.
+        DoesNotFit: a device cannot hold its share (and the problem is not forced), or stages cannot reach each other.
     """
     devices, layers = problem.devices, problem.config.n_layers
     if len(counts) != len(devices):
@@ -27,15 +30,30 @@ def plan(problem: Problem, counts: Sequence[int]) -> Plan:
         raise BadPlan(f"{problem.config.name} has {layers} layers, {list(counts)} add up to {sum(counts)}")
     ids = tuple(device.id for device in devices)
     made = plan_from_counts(problem.config.name, ids, tuple(counts), strategy="manual", why=("layers given by hand",))
+    links = Links(problem.topology)
+    for a, b in itertools.pairwise(made.devices):
+        if not links.reachable(a, b):
+            raise unreachable(problem, a, b)
     if problem.force:
         return made
-    for device, shard in zip(made.devices, made.shards, strict=True):
-        room = problem.room_bytes(next(one for one in devices if one.id == device))
-        needed = problem.shard_memory_bytes(shard.start, shard.end)
+    for device_id, shard in zip(made.devices, made.shards, strict=True):
+        device = problem.device(device_id)
+        room, needed = problem.room_bytes(device), problem.shard_memory_bytes(shard.start, shard.end)
         if needed > room:
-            name = next(one.name for one in devices if one.id == device)
             raise DoesNotFit(
-                f"{name} has {room / 2**20:.1f} MiB, its {len(shard)} layers of {problem.config.name} need "
-                f"{needed / 2**20:.1f} MiB. Give it fewer, or override with force."
+                f"{device.name} has {size_text(room)}, its {len(shard)} layers of {problem.config.name} need "
+                f"{size_text(needed)}: {size_text(needed - room)} short. Give it fewer, or override with force."
             )
     return made
+
+
+def counts_of(boundaries: Sequence[int], layers: int) -> tuple[int, ...]:
+    """Layers per device from the boundaries between devices: (3, 20) of 30 layers is 3, 17, 10.
+
+    Raises:
+        BadPlan: a boundary outside the model, or before its predecessor.
+    """
+    cuts = (0, *boundaries, layers)
+    if any(after < before for before, after in itertools.pairwise(cuts)):
+        raise BadPlan(f"boundaries must rise from 0 to {layers}, got {list(boundaries)}")
+    return tuple(after - before for before, after in itertools.pairwise(cuts))

@@ -1,27 +1,48 @@
 """The plan that the cost model says is best: which devices, in which order, with which layers.
 
 Exact for an order that the user gave, and over all orders of up to `EXACT_DEVICES` devices; beyond that a local search
-with a reported gap to a lower bound. Never worse, by the cost model, than any other strategy or than one device alone.
+with a reported gap to a lower bound, and exact all the same where the two meet. Never worse, by the cost model, than
+any other strategy or than one device alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import PlanError
 from exo_lab.core.plan import Plan, plan_from_counts
-from exo_lab.planning.cost import Costs, predict
-from exo_lab.planning.order_dp import Cut, Tables, best_cut
-from exo_lab.planning.problem import does_not_fit
-from exo_lab.planning.search import lower_bound, search
+from exo_lab.planning.bound import Relaxation
+from exo_lab.planning.cost import Costs
+from exo_lab.planning.minimise import minimise
+from exo_lab.planning.order_dp import order_solver, thinned_solver
+from exo_lab.planning.search import AT_ONCE, Search
+from exo_lab.planning.shortage import does_not_fit, layers_that_fit, too_small, unreachable
 from exo_lab.planning.strategies import performance_first, ring_memory_weighted, uniform
-from exo_lab.planning.subset_dp import best_order
+from exo_lab.planning.subset_dp import subset_solver
+from exo_lab.planning.tables import Cut, Tables
 
 if TYPE_CHECKING:
     from exo_lab.planning.problem import Problem
 
-EXACT_DEVICES = 6
+EXACT_DEVICES = 12
+PROVEN = 1e-9  # relative gap that is rounding
 _OTHERS = (ring_memory_weighted.plan, performance_first.plan, uniform.plan)
+
+
+class Solution(NamedTuple):
+    """A solution and what no plan can beat; equal where it is proven best."""
+
+    cut: Cut
+    bound: float
+    costs: Costs
+
+    @property
+    def gap(self) -> float:
+        """How far, at most, the solution is above the best there is; 0.0 if it is the best."""
+        if self.cut.value <= self.bound * (1 + PROVEN):
+            return 0.0
+        return self.cut.value / self.bound - 1 if self.bound > 0 else float("inf")
 
 
 def plan(problem: Problem) -> Plan:
@@ -30,57 +51,91 @@ def plan(problem: Problem) -> Plan:
     Raises:
         DoesNotFit: no distribution fits; says what is short by how much.
     """
-    devices = sorted(problem.devices, key=lambda device: device.id) if not problem.order else problem.devices
+    found = solve(problem)
+    counts = tuple(end - start for start, end in itertools.pairwise(found.cut.cuts))
+    ids = tuple(found.costs.devices[place].id for place in found.cut.places)
+    return plan_from_counts(problem.config.name, ids, counts, strategy="optimal", why=_why(found))
+
+
+def solve(problem: Problem) -> Solution:
+    """The best plan as places and cuts, with its bound.
+
+    Raises:
+        DoesNotFit: as `plan`.
+    """
+    devices = problem.devices if problem.order else sorted(problem.devices, key=lambda device: device.id)
     costs = Costs(problem, devices)
     tables = Tables(costs)
-    exact = True
+    if sum(tables.must) > tables.layers:
+        tables.must = [False] * tables.count  # more devices than layers: some get none
     if problem.order:
-        best = best_cut(tables, range(len(devices)), every=len(devices) <= problem.config.n_layers)
-    elif len(devices) <= EXACT_DEVICES:
-        best = best_order(tables)
-    else:
-        exact = False
-        best = _better(costs, search(costs, tables), problem)
-    if best is None:
-        raise does_not_fit(problem)
-    counts = tuple(end - start for start, end in zip(best.cuts, best.cuts[1:], strict=False))
-    ids = tuple(devices[place].id for place in best.places)
-    why = _why(costs, best, exact=exact)
-    return plan_from_counts(problem.config.name, ids, counts, strategy="optimal", why=why)
+        every = all(tables.must)
+        solver = (order_solver if every else thinned_solver)(tables, range(tables.count))
+        cut = minimise(tables, solver, at_once=AT_ONCE if every else 1)
+        if cut is None:
+            raise _short(problem)
+        return Solution(cut, cut.value, costs)
+    relaxed = Relaxation(tables).best()
+    search = Search(tables, relaxed)
+    search.offer(_best_of_others(tables, problem))
+    bound = relaxed.value * (1 - PROVEN) if relaxed is not None else float("inf")
+    search.start()
+    small = tables.count <= EXACT_DEVICES
+    if not search.proven(bound):
+        search.improve(bound, rounds=2 if small else 6)
+    if small and not search.proven(bound) and relaxed is not None:
+        floor = relaxed.peaks if len(tables.peaks) == 1 and not tables.sum_counts else ()
+        search.offer(minimise(tables, subset_solver(tables), start=search.best, floor=floor))
+        bound = search.best.value if search.best is not None else bound
+    if search.best is None:
+        raise _short(problem)
+    return Solution(search.best, min(bound, search.best.value), costs)
 
 
-def _better(costs: Costs, found: Cut | None, problem: Problem) -> Cut | None:
-    """What was found, or another strategy's plan if that is better: the search is no proof."""
-    places = {device.id: place for place, device in enumerate(costs.devices)}
+def _best_of_others(tables: Tables, problem: Problem) -> Cut | None:
+    """The best of the other strategies' plans: the search is no proof."""
+    places = {device.id: place for place, device in enumerate(tables.costs.devices)}
+    found: list[Cut] = []
     for other in _OTHERS:
         try:
             made = other(problem)
         except PlanError:
-            continue
-        value = costs.objective(predict(problem, made))
-        if found is None or value < found.value * (1 - 1e-12):
-            cuts = (*(shard.start for shard in made.shards), made.n_layers)
-            found = Cut(value, tuple(places[device] for device in made.devices), cuts)
-    return found
+            continue  # it says itself why; here it is only one offer among several
+        cuts = (*(shard.start for shard in made.shards), made.n_layers)
+        found.append(tables.cut([places[device] for device in made.devices], cuts))
+    return min(found, key=lambda cut: cut.rank, default=None)
 
 
-def _why(costs: Costs, best: Cut, *, exact: bool) -> tuple[str, ...]:
+def _short(problem: Problem) -> PlanError:
+    must = [problem.device(device) for device in sorted(problem.must_use)]
+    links = Costs(problem, ()).links
+    for a, b in itertools.pairwise(must):
+        if not links.reachable(a.id, b.id):
+            return unreachable(problem, a.id, b.id)
+    for device in must:
+        if not layers_that_fit(problem, device):
+            return too_small(problem, device)
+    return does_not_fit(problem)
+
+
+def _why(found: Solution) -> tuple[str, ...]:
+    problem = found.costs.problem
     what = {
         "decode": "a token of one request",
-        "prefill": f"the first token after a prompt of {costs.problem.prompt_tokens}",
+        "prefill": f"the first token after a prompt of {problem.prompt_tokens}",
         "throughput": "a token of many requests",
-    }[costs.problem.objective]
-    notes = [f"predicted: {best.value * 1e3:.3g} ms for {what}"]
-    if exact:
-        notes.append("no other order or cut of these devices is better, by the cost model")
+    }[problem.objective]
+    if problem.mix is not None:
+        what = "the weighted mix of objectives"
+    notes = [f"predicted: {found.cut.value * 1e3:.3g} ms for {what}"]
+    fixed = " in this order" if problem.order else ", in any order,"
+    if found.gap:
+        notes.append(f"at most {found.gap:.1%} above a bound that no plan can beat")
     else:
-        bound = lower_bound(costs)
-        notes.append(
-            f"at most {best.value / bound - 1:.1%} above a bound that no plan can beat" if bound > 0 else "searched"
-        )
+        notes.append(f"no other plan of these devices{fixed} is better, by the cost model")
     notes += [
         f"{device.name} is left out: with it the plan is predicted to be slower, or it has no room for a layer"
-        for place, device in enumerate(costs.devices)
-        if place not in best.places
+        for place, device in enumerate(found.costs.devices)
+        if place not in found.cut.places
     ]
     return tuple(notes)

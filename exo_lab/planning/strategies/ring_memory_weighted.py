@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.planning.allocate import layers_of_intervals, memory_intervals
-from exo_lab.planning.problem import does_not_fit
-from exo_lab.planning.strategies.base import by_memory, fitted
+from exo_lab.planning.shortage import does_not_fit
+from exo_lab.planning.strategies.base import by_memory, fitted, memory_bytes
 
 if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 def plan(problem: Problem) -> Plan:
     """See `choose.choose`. The user's order of devices, if given, replaces the order by memory."""
-    devices = by_memory(problem)
-    memories = [(device.id, device.memory_available_bytes or device.memory_bytes) for device in devices]
+    devices, notes = by_memory(problem)
+    memories = [(device.id, memory_bytes(device)) for device in devices]
     if not any(memory for _, memory in memories):
         raise does_not_fit(problem)
-    shares = {device: end - start for device, start, end in memory_intervals(memories)}
-    # In ring order again: the published order is by memory, the user's may be another.
-    start, intervals = 0.0, list[tuple[str, float, float]]()
-    for device in devices:
-        intervals.append((device.id, start, start + shares[device.id]))
-        start += shares[device.id]
+    intervals = memory_intervals(memories)
+    shares = {device: end - start for device, start, end in intervals}
+    if problem.order:
+        # In the user's order again: the published one is by memory.
+        start, intervals = 0.0, list[tuple[str, float, float]]()
+        for device in devices:
+            intervals.append((device.id, start, start + shares[device.id]))
+            start += shares[device.id]
     counts = layers_of_intervals(intervals, problem.config.n_layers)
-    why = tuple(f"{device.name} has {shares[device.id]:.0%} of the memory" for device in devices)
-    return fitted(problem, devices, counts, strategy="ring-memory-weighted", why=why)
+    why = [f"{device.name} has {shares[device.id]:.0%} of the memory" for device in devices]
+    return fitted(problem, devices, counts, strategy="ring-memory-weighted", why=(*why, *notes))

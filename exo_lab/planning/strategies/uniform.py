@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 def plan(problem: Problem) -> Plan:
     """See `choose.choose`."""
-    devices = by_memory(problem)
+    devices, notes = by_memory(problem)
     counts = largest_remainder([1.0] * len(devices), problem.config.n_layers)
-    return fitted(problem, devices, counts, strategy="uniform", why=("every device gets the same share",))
+    return fitted(problem, devices, counts, strategy="uniform", why=("every device gets the same share", *notes))

@@ -1,0 +1,99 @@
+"""Why a model does not fit: what is short, by how much, and what to do. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import DoesNotFit
+from exo_lab.planning.links import Links
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.device import Device
+    from exo_lab.planning.problem import Problem
+
+ADVICE = "Add a device, load a smaller file, or ask for a shorter context."
+
+
+def size_text(size: float) -> str:
+    """Bytes for people."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def layers_that_fit(problem: Problem, device: Device, *, first: bool = False, last: bool = False) -> int:
+    """How many layers a device can hold, counted by the largest, as first or last stage or between; all if forced."""
+    config = problem.config
+    if problem.force:
+        return config.n_layers
+    ends = config.embedding_bytes * first + config.head_bytes * last
+    if first and last and config.tied_embeddings:
+        ends -= config.embedding_bytes
+    left = problem.room_bytes(device) - problem.loaded_bytes(ends) - problem.activation_bytes
+    largest = problem.loaded_bytes(max(config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
+    return max(0, min(config.n_layers, left // largest)) if largest else config.n_layers * (left >= 0)
+
+
+def does_not_fit(problem: Problem) -> DoesNotFit:
+    """The error that says what is short by how much, for the largest group of devices that reach each other."""
+    config, devices = problem.config, {device.id: device for device in problem.devices}
+    groups = Links(problem.topology).groups(list(devices))
+    room = {device: problem.room_bytes(devices[device]) for device in devices}
+    group = max(groups, key=lambda ids: (sum(room[one] for one in ids), len(ids)))
+    needed = problem.shard_memory_bytes(0, config.n_layers)
+    offered = sum(room[one] for one in group)
+    count = len(group)
+    who = f"the {count} node{'s' * (count != 1)}{' that reach each other' * (len(groups) > 1)}"
+    text = (
+        f"{config.name} needs {size_text(needed)} for weights and {problem.context_tokens} tokens of KV cache; {who} "
+        f"offer{'s' * (count == 1)} {size_text(offered)} of memory"
+    )
+    if offered < needed:
+        text += f", {size_text(needed - offered)} short."
+    else:
+        text += f", but not in portions that hold it: {_portions(problem, [devices[one] for one in group])}."
+    apart = [devices[one].name for ids in groups if ids is not group for one in ids]
+    if apart:
+        text += f" There is no link from them to {', '.join(apart)}."
+    return DoesNotFit(f"{text} {ADVICE}")
+
+
+def _portions(problem: Problem, devices: Sequence[Device]) -> str:
+    config = problem.config
+    held = [layers_that_fit(problem, device) for device in devices]
+    layer = problem.loaded_bytes(max(config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
+    if sum(held) < config.n_layers:
+        missing = config.n_layers - sum(held)
+        each = ", ".join(f"{device.name} {count}" for device, count in zip(devices, held, strict=True))
+        return (
+            f"a layer takes {size_text(layer)}, room is for {sum(held)} of {config.n_layers} layers ({each}), "
+            f"{size_text(missing * layer)} short"
+        )
+    ends = problem.loaded_bytes(config.embedding_bytes), problem.loaded_bytes(config.head_bytes)
+    return (
+        f"beside its layers the first node holds {size_text(ends[0])} of embedding, the last one {size_text(ends[1])} "
+        f"of head, and too few of them have room for that"
+    )
+
+
+def too_small(problem: Problem, device: Device) -> DoesNotFit:
+    """A device that must be used and cannot hold one layer."""
+    room = problem.room_bytes(device)
+    layer = problem.loaded_bytes(max(problem.config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
+    needed = layer + problem.activation_bytes
+    return DoesNotFit(
+        f"{device.name} has room for {size_text(room)}; one layer of {problem.config.name} needs {size_text(needed)}, "
+        f"{size_text(max(0, needed - room))} short. Leave it out, or ask for a shorter context."
+    )
+
+
+def unreachable(problem: Problem, a: str, b: str) -> DoesNotFit:
+    """Two devices that must be in one plan and that no link joins."""
+    names = problem.device(a).name, problem.device(b).name
+    return DoesNotFit(
+        f"{names[0]} and {names[1]} must hold layers of one model and no chain of links joins them; 1 link is missing. "
+        f"Leave one out, or connect them: `%exo doctor` says why nodes do not see each other."
+    )
