@@ -110,9 +110,10 @@ class Tables:
         lo[:] = np.searchsorted(memory, memory[None, :] - room[:, None])
         lo[room < 0] = layers + 1
         reachable = np.isfinite(self.sum.hop)
+        upto: np.ndarray = np.searchsorted(memory, room - first, side="right")
         return Windows(
-            lo=np.maximum(lo, 1),
-            first_hi=np.minimum(np.searchsorted(memory, room - first, side="right") - 1, layers - 1),
+            lo=lo.clip(1),
+            first_hi=np.minimum(upto - 1, layers - 1),
             last_lo=np.maximum(np.searchsorted(memory, memory[layers] + last - room), 1),
             solo=memory[layers] + first + last - shared <= room,
             hop=reachable,
