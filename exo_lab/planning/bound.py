@@ -1,8 +1,8 @@
 """A value that no plan can beat, and the set of devices that would reach it. Pure; NumPy for speed.
 
 The problem is relaxed until the order does not matter: a device with n layers takes the n contiguous layers that suit
-it best, time and memory apart, and a hop costs the least that any hop from that device costs. What is left is a
-knapsack: how many layers for each device, one of them first, one last. If all layers are equal and all hops too,
+it best, time and memory apart, and a hop costs either of its devices half of what its cheapest hops cost. What is left
+is a knapsack: how many layers for each device, one of them first, one last. If all layers are equal and all hops too,
 nothing was relaxed: the bound is the optimum.
 """
 
@@ -62,11 +62,13 @@ class Relaxation:
         last = before[:, layers:] - before[:, ::-1] + (fixed + figure.last[places][:, None])
         solo = before[:, layers] + (figure.fixed[places] + figure.first[places] + figure.last[places])
         if hops and len(places) > 1:
-            onward, back = figure.hop[np.ix_(places, places)], figure.back[np.ix_(places, places)]
+            # A stage between has two hops, one on the ends has one; either end of a hop bears half of it.
             apart = np.where(np.eye(len(places), dtype=bool), np.inf, 0.0)
-            between = between + (onward + apart).min(1)[:, None]
-            first = first + (onward + apart).min(1)[:, None]
-            last = last + (back + apart).min(1)[:, None]
+            onward = np.sort(figure.hop[np.ix_(places, places)] + apart, axis=1)
+            back = (figure.back[np.ix_(places, places)] + apart).min(1)
+            between = between + (onward[:, :1] + onward[:, 1:2]) / 2
+            first = first + onward[:, :1] / 2
+            last = last + onward[:, :1] / 2 + back[:, None]
         by_count = np.stack([between, first, last])
         by_count[:, :, 0] = np.inf
         return _Costs(by_count, solo)
@@ -116,32 +118,31 @@ class Relaxation:
             allowed = allowed & (peak.by_count <= most)
             alone = alone & (peak.solo <= most)
         cost = np.where(allowed, self._sum.by_count, np.inf)  # (3, D, n)
-        # Toeplitz views: cost of n - i layers for i and n, infinite for fewer than one.
-        padded = np.full((3, count, 2 * layers + 1), np.inf)
-        padded[:, :, layers:] = cost
-        strides = padded.strides
-        toeplitz = np.lib.stride_tricks.as_strided(
-            padded[:, :, layers:], (3, count, layers + 1, layers + 1), (strides[0], strides[1], strides[2], -strides[2])
-        )  # [flag, d, n, i] = cost[flag, d, n - i]
-        best = np.full((4, layers + 1), np.inf)  # neither end placed, first, last, both
+        counts = np.arange(layers + 1)
+        most = np.where(np.isfinite(cost), counts, 0).max((0, 2))  # layers that a device can get at all
+        # before[state, n, c] is a view of the sums of n - c layers, infinite for fewer than none.
+        padded = np.full((4, 2 * layers + 1), np.inf)
+        best = padded[:, layers:]  # states: neither end placed, first, last, both
         best[0, 0] = 0.0
-        steps = [best]
+        wide, narrow = padded.strides
+        before = np.lib.stride_tricks.as_strided(best, (4, layers + 1, layers + 1), (wide, narrow, -narrow))
+        steps = [best.copy()]
         for d in range(count):
-            between, first, last = toeplitz[:, d]
-            reached = (best[:, None, :] + between).min(2)
-            if not self._must[d]:
-                np.minimum(reached, best, out=reached)
-            onward = (best[0::2][:, None, :] + first).min(2)
-            ended = (best[:2][:, None, :] + last).min(2)
-            np.minimum(reached[1], onward[0], out=reached[1])
-            np.minimum(reached[3], onward[1], out=reached[3])
-            np.minimum(reached[2], ended[0], out=reached[2])
-            np.minimum(reached[3], ended[1], out=reached[3])
-            best = reached
-            steps.append(best)
+            size = int(most[d]) + 1
+            between, first, last = cost[:, d, :size]
+            if self._must[d]:
+                reached = np.full((4, layers + 1), np.inf)
+            else:
+                reached = best.copy()
+            if size > 1:
+                np.minimum(reached, (before[:, :, :size] + between).min(2), out=reached)
+                np.minimum(reached[1::2], (before[0::2, :, :size] + first).min(2), out=reached[1::2])
+                np.minimum(reached[2:], (before[:2, :, :size] + last).min(2), out=reached[2:])
+            best[:] = reached
+            steps.append(reached)
         solo = np.where(alone, self._sum.solo, np.inf)
         at = int(solo.argmin())
-        if solo[at] <= best[3, layers]:
+        if solo[at] <= steps[-1][3, layers]:
             return self._cut([at], [layers], [-1], float(solo[at])) if np.isfinite(solo[at]) else None
         return self._traced(steps, cost)
 
@@ -181,10 +182,10 @@ class Relaxation:
         places = tuple(int(self.places[d]) for d in chosen)
         return Cut(value, places, tuple(counts), total, tuple(peaks))
 
-    def best(self, start: Cut | None = None) -> Cut | None:
-        """The relaxed optimum: its value bounds every plan's. None if even so nothing fits."""
+    def best(self, tolerance: float = TOLERANCE) -> Cut | None:
+        """The relaxed optimum, within a tolerance: its value bounds every plan's. None if even so nothing fits."""
         if self.tables.sum_counts or len(self.tables.peaks) != 1:
-            return minimise(self.tables, self.solve, start=start)
+            return minimise(self.tables, self.solve, tolerance=tolerance)
         limit = self._least_peak()
         found = self.solve([(limit,)], [float("inf")])[0] if limit < float("inf") else None
         return minimise(self.tables, self.solve) if found is None else found

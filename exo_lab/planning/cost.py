@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from exo_lab.planning.coefficients import Measured, Speed, speed_of
-from exo_lab.planning.links import Hop, Links
+from exo_lab.planning.links import Hop, links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class Costs:
 
     token_bytes = TOKEN_BYTES
 
-    def __init__(self, problem: Problem, devices: Sequence[Device], links: Links | None = None) -> None:
+    def __init__(self, problem: Problem, devices: Sequence[Device]) -> None:
         self.problem, self.config, self.devices = problem, problem.config, tuple(devices)
-        self.links = Links(problem.topology) if links is None else links
+        self.links = links_of(problem.topology)
         self.speeds: list[Speed] = [speed_of(device, problem.measured_of(device.id)) for device in devices]
         self.chunks = math.ceil(problem.prompt_tokens / PREFILL_CHUNK)
         self.chunk_tokens = problem.prompt_tokens / self.chunks  # of a mean chunk

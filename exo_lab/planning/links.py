@@ -123,6 +123,18 @@ class Links:
         return group
 
 
+_last: tuple[Topology, Links] | None = None
+
+
+def links_of(topology: Topology) -> Links:
+    """The links of a topology; those asked for last are remembered, since one planning task asks many times."""
+    global _last
+    known = _last
+    if known is None or known[0] is not topology:
+        known = _last = (topology, Links(topology))
+    return known[1]
+
+
 def hop_of(link: Link | None) -> Hop:
     """A link's hop: what it does not say is assumed by its kind."""
     kind: LinkKind = "unknown" if link is None else link.kind

@@ -30,9 +30,15 @@ class _Box(NamedTuple):
 
 
 def minimise(
-    tables: Tables, solve: Solver, *, start: Cut | None = None, floor: Sequence[float] = (), at_once: int = 1
+    tables: Tables,
+    solve: Solver,
+    *,
+    start: Cut | None = None,
+    floor: Sequence[float] = (),
+    at_once: int = 1,
+    tolerance: float = TOLERANCE,
 ) -> Cut | None:
-    """The best solution; exact within `TOLERANCE`.
+    """The best solution, or one within a relative tolerance of it.
 
     Args:
         tables: of the problem.
@@ -40,6 +46,7 @@ def minimise(
         start: a solution that is known.
         floor: no solution has lower peaks than these.
         at_once: see `solve`.
+        tolerance: what is not better by so much is not looked for.
 
     Returns:
         None if nothing fits.
@@ -53,7 +60,7 @@ def minimise(
         asked: list[_Box] = []
         while boxes and len(asked) < at_once:
             box = heapq.heappop(boxes)
-            if best is None or box.bound < best.value * (1 - TOLERANCE):
+            if best is None or box.bound < best.value * (1 - tolerance):
                 asked.append(box)
         if not asked:
             break
@@ -65,7 +72,7 @@ def minimise(
                 best = found
             for low, high in _rest(box, found.peaks, weights, parts=at_once):
                 bound = (found.sum if tables.sum_counts else 0.0) + _dot(weights, low)
-                if bound < best.value * (1 - TOLERANCE):
+                if bound < best.value * (1 - tolerance):
                     heapq.heappush(boxes, _Box(bound, number, low, high))
                     number += 1
     if best is not None and not tables.sum_counts:

@@ -27,6 +27,9 @@ GROUPS = 6  # ideas of near
 SETS = 6  # candidate sets that are tried
 BATCH_CELLS = 400_000  # (orders x stages x layers) of one neighbourhood
 ROUNDS = 6  # neighbourhoods
+ROUGHLY = 0.03  # relative: how exactly the value of a group of devices is estimated
+NEAR = 1.05  # relative to the best: what is worth an exact cut
+TAKEN = 2  # orders of a neighbourhood that are cut exactly
 AT_ONCE = 8  # limits on the peaks that one call of a solver looks at
 
 
@@ -65,7 +68,7 @@ class Search:
         for group in link_groups(self._cost, GROUPS):
             if any(needed and place not in group for place, needed in enumerate(self.tables.must)):
                 continue
-            relaxed = Relaxation(self.tables, group).best(self.best)
+            relaxed = Relaxation(self.tables, group).best(ROUGHLY)
             if relaxed is not None:
                 places = tuple(sorted(relaxed.places))
                 found[places] = min(relaxed.value, found.get(places, float("inf")))
@@ -112,17 +115,15 @@ class Search:
             if not tables.sum_counts and not np.isfinite(sums).any():
                 break  # nothing is as low as that, let alone lower
         least = values.min(0)
-        row = int(least.argmin())
-        if not np.isfinite(least[row]):
-            return []
-        if self.best is not None and least[row] >= self.best.value and float("inf") not in limits[0]:
-            return []
-        return [row]
+        # The limits only sample the trade between sum and peak: what comes near may be better, once cut exactly.
+        near = NEAR if tables.sum_counts and self.best is not None else 1.0
+        worst = near * (self.best.value if self.best is not None else float("inf"))
+        return [int(row) for row in np.argsort(least, kind="stable")[:TAKEN] if least[row] < worst]
 
     def _limits(self) -> list[tuple[float, ...]]:
         if self.best is None:
             return [(float("inf"),) * len(self.tables.peaks)]
-        shares = (1 - 1e-9, 0.95, 0.85, 0.7) if self.tables.sum_counts else (1 - 1e-6, 0.9)
+        shares = (1.25, 1 - 1e-9, 0.85, 0.7) if self.tables.sum_counts else (1 - 1e-6, 0.9)
         return [tuple(peak * share for peak in self.best.peaks) for share in shares]
 
     # -- neighbourhoods --------------------------------------------------------------------------------------

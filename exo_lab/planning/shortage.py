@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import DoesNotFit
-from exo_lab.planning.links import Links
+from exo_lab.planning.links import links_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ def layers_that_fit(problem: Problem, device: Device, *, first: bool = False, la
 def does_not_fit(problem: Problem) -> DoesNotFit:
     """The error that says what is short by how much, for the largest group of devices that reach each other."""
     config, devices = problem.config, {device.id: device for device in problem.devices}
-    groups = Links(problem.topology).groups(list(devices))
+    groups = links_of(problem.topology).groups(list(devices))
     room = {device: problem.room_bytes(devices[device]) for device in devices}
     group = max(groups, key=lambda ids: (sum(room[one] for one in ids), len(ids)))
     needed = problem.shard_memory_bytes(0, config.n_layers)

@@ -31,22 +31,40 @@ class _Level(NamedTuple):
     best: np.ndarray
 
 
-def subset_solver(tables: Tables) -> Solver:
-    """A `minimise.Solver` over all orders of all subsets."""
+class TooLarge(Exception):
+    """More work than was allowed. Stays inside the planner, which falls back on what its search found."""
+
+
+class _Work:
+    """Counts states times layers."""
+
+    def __init__(self, most: float) -> None:
+        self.left = most
+
+    def spend(self, cells: int) -> None:
+        self.left -= cells
+        if self.left < 0:
+            raise TooLarge
+
+
+def subset_solver(tables: Tables, cells: float = float("inf")) -> Solver:
+    """A `minimise.Solver` over all orders of all subsets; TooLarge after so many states times layers."""
+    work = _Work(cells)
 
     def solve(limits: Sequence[tuple[float, ...]], below: Sequence[float]) -> list[Cut | None]:
         return [
-            _Subsets(tables, tables.windows(limit), most).solve() for limit, most in zip(limits, below, strict=True)
+            _Subsets(tables, tables.windows(limit), most, work).solve()
+            for limit, most in zip(limits, below, strict=True)
         ]
 
     return solve
 
 
 class _Subsets:
-    def __init__(self, tables: Tables, windows: Windows, below: float) -> None:
+    def __init__(self, tables: Tables, windows: Windows, below: float, work: _Work) -> None:
         import numpy as np
 
-        self.tables, self.windows, self.below = tables, windows, below
+        self.tables, self.windows, self.below, self.work = tables, windows, below, work
         self.must = sum(1 << place for place, needed in enumerate(tables.must) if needed)
         self.hop = np.where(windows.hop, tables.sum.hop, np.inf)
         self.back = np.where(windows.back, tables.sum.back, np.inf)
@@ -92,6 +110,7 @@ class _Subsets:
             rows = np.flatnonzero((level.used >> d & 1 == 0) & np.isfinite(self.hop[level.last, d]))
             if not len(rows):
                 continue
+            self.work.spend(len(rows) * (layers + 1))
             first, used = level.first[rows], level.used[rows] | 1 << d
             # States that differ in the last device only meet here: the best of them goes on.
             order = np.argsort(first << tables.count | used, kind="stable")

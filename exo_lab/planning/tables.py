@@ -106,14 +106,13 @@ class Tables:
         costs, memory, layers = self.costs, self.memory, self.layers
         room = self._room - costs.problem.activation_bytes
         first, last, shared = costs.first_memory, costs.last_memory, costs.shared_memory
-        lo = np.empty((self.count, layers + 1), dtype=np.int64)
-        lo[:] = np.searchsorted(memory, memory[None, :] - room[:, None])
+        lo = np.array([memory.searchsorted(memory - one) for one in room], dtype=np.int64).reshape(-1, layers + 1)
         lo[room < 0] = layers + 1
         reachable = np.isfinite(self.sum.hop)
         upto: np.ndarray = np.searchsorted(memory, room - first, side="right")
         return Windows(
             lo=lo.clip(1),
-            first_hi=np.minimum(upto - 1, layers - 1),
+            first_hi=(upto - 1).clip(max=layers - 1),
             last_lo=np.maximum(np.searchsorted(memory, memory[layers] + last - room), 1),
             solo=memory[layers] + first + last - shared <= room,
             hop=reachable,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.planning.fit import nearest_counts
-from exo_lab.planning.links import Links
+from exo_lab.planning.links import links_of
 from exo_lab.planning.problem import Problem
 from exo_lab.planning.shortage import does_not_fit, layers_that_fit, too_small, unreachable
 
@@ -28,7 +28,7 @@ def connected(problem: Problem) -> tuple[list[Device], list[str]]:
         DoesNotFit: two that must be used cannot reach each other.
     """
     devices = {device.id: device for device in problem.devices}
-    groups = Links(problem.topology).groups(list(devices))
+    groups = links_of(problem.topology).groups(list(devices))
     must = [device for device in devices if device in problem.must_use]
     for a, b in itertools.pairwise(must):
         if not any(a in group and b in group for group in groups):

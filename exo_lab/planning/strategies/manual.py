@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import BadPlan, DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
-from exo_lab.planning.links import Links
+from exo_lab.planning.links import links_of
 from exo_lab.planning.shortage import size_text, unreachable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def plan(problem: Problem, counts: Sequence[int]) -> Plan:
         raise BadPlan(f"{problem.config.name} has {layers} layers, {list(counts)} add up to {sum(counts)}")
     ids = tuple(device.id for device in devices)
     made = plan_from_counts(problem.config.name, ids, tuple(counts), strategy="manual", why=("layers given by hand",))
-    links = Links(problem.topology)
+    links = links_of(problem.topology)
     for a, b in itertools.pairwise(made.devices):
         if not links.reachable(a, b):
             raise unreachable(problem, a, b)

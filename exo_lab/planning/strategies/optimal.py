@@ -14,18 +14,21 @@ from exo_lab.core.errors import PlanError
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.planning.bound import Relaxation
 from exo_lab.planning.cost import Costs
+from exo_lab.planning.links import links_of
 from exo_lab.planning.minimise import minimise
 from exo_lab.planning.order_dp import order_solver, thinned_solver
 from exo_lab.planning.search import AT_ONCE, Search
 from exo_lab.planning.shortage import does_not_fit, layers_that_fit, too_small, unreachable
 from exo_lab.planning.strategies import performance_first, ring_memory_weighted, uniform
-from exo_lab.planning.subset_dp import subset_solver
+from exo_lab.planning.subset_dp import TooLarge, subset_solver
 from exo_lab.planning.tables import Cut, Tables
 
 if TYPE_CHECKING:
     from exo_lab.planning.problem import Problem
 
 EXACT_DEVICES = 12
+TRIED_DEVICES = 24  # the exact search is tried, and given up after so much work
+TRIED_CELLS = {True: 250_000, False: 800_000}  # (states x layers), with peaks (solved many times) and without
 PROVEN = 1e-9  # relative gap that is rounding
 _OTHERS = (ring_memory_weighted.plan, performance_first.plan, uniform.plan)
 
@@ -77,19 +80,25 @@ def solve(problem: Problem) -> Solution:
         return Solution(cut, cut.value, costs)
     relaxed = Relaxation(tables).best()
     search = Search(tables, relaxed)
-    search.offer(_best_of_others(tables, problem))
-    bound = relaxed.value * (1 - PROVEN) if relaxed is not None else float("inf")
+    if relaxed is None:
+        raise _short(problem)
     search.start()
-    small = tables.count <= EXACT_DEVICES
-    if not search.proven(bound):
-        search.improve(bound, rounds=2 if small else 6)
-    if small and not search.proven(bound) and relaxed is not None:
+    if not search.proven(relaxed.value):
+        search.offer(_best_of_others(tables, problem))
+        search.improve(relaxed.value, rounds=2 if tables.count <= TRIED_DEVICES else 6)
+    bound = min(relaxed.value, search.best.value) if search.best is not None else relaxed.value
+    if tables.count <= TRIED_DEVICES and not search.proven(bound):
+        cells = float("inf") if tables.count <= EXACT_DEVICES else TRIED_CELLS[bool(tables.peaks)]
         floor = relaxed.peaks if len(tables.peaks) == 1 and not tables.sum_counts else ()
-        search.offer(minimise(tables, subset_solver(tables), start=search.best, floor=floor))
-        bound = search.best.value if search.best is not None else bound
+        try:
+            search.offer(minimise(tables, subset_solver(tables, cells), start=search.best, floor=floor))
+        except TooLarge:
+            pass  # the bound stands, and so does what the search found
+        else:
+            bound = search.best.value if search.best is not None else bound
     if search.best is None:
         raise _short(problem)
-    return Solution(search.best, min(bound, search.best.value), costs)
+    return Solution(search.best, bound, costs)
 
 
 def _best_of_others(tables: Tables, problem: Problem) -> Cut | None:
@@ -108,7 +117,7 @@ def _best_of_others(tables: Tables, problem: Problem) -> Cut | None:
 
 def _short(problem: Problem) -> PlanError:
     must = [problem.device(device) for device in sorted(problem.must_use)]
-    links = Costs(problem, ()).links
+    links = links_of(problem.topology)
     for a, b in itertools.pairwise(must):
         if not links.reachable(a.id, b.id):
             return unreachable(problem, a.id, b.id)
