@@ -7,6 +7,10 @@ import msgspec
 from exo_lab.core.errors import BadPlan
 from exo_lab.core.shard import Shard
 
+MAX_STAGES = 1024
+MAX_LAYERS = 1 << 16
+MAX_EPOCH = 1 << 53  # what JavaScript counts exactly
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Stage i is `devices[i]` holding `shards[i]`; stages are in layer order and cover every layer once.
@@ -31,6 +35,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise BadPlan(f"plan for {self.model}: {len(self.devices)} devices but {len(self.shards)} shards")
         if len(set(self.devices)) != len(self.devices):
             raise BadPlan(f"plan for {self.model}: a device appears in two stages; a stage is one device")
+        if len(self.devices) > MAX_STAGES or self.n_layers > MAX_LAYERS:
+            raise BadPlan(
+                f"plan for {self.model}: {len(self.devices)} stages and {self.n_layers} layers; at most {MAX_STAGES} "
+                f"and {MAX_LAYERS} are possible"
+            )
+        if not 0 <= self.epoch < MAX_EPOCH:
+            raise BadPlan(f"plan for {self.model}: epoch {self.epoch} is not in [0, 2^53)")
         at = 0
         for shard in self.shards:
             if shard.model != self.model or shard.n_layers != self.n_layers:

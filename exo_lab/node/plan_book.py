@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 MAX_MODELS = 64
 MAX_PLAN_BYTES = 64 << 10
-MAX_LOADS = 4  # shards that are being loaded, or loaded and not yet in use
+MAX_LOADS = 4  # shards that are being loaded; and as many that are loaded and not yet in use
+MAX_EPOCH_LEAP = 1 << 20  # above the highest one known, so that nobody uses up the epochs
 
 
 class PlanBook:
@@ -46,6 +47,10 @@ class PlanBook:
         """What is active here, as pongs tell it: (model, epoch, proposer)."""
         return tuple((plan.model, plan.epoch, plan.proposer) for plan in self.plans.values())
 
+    def is_plausible(self, epoch: int) -> bool:
+        """Could an epoch have been reached in order?"""
+        return epoch <= self.highest_epoch + MAX_EPOCH_LEAP
+
     def is_news(self, model: str, epoch: int, proposer: str) -> bool:
         """Would a plan of this rank be taken over?"""
         current = self.plans.get(model)
@@ -58,6 +63,7 @@ class PlanBook:
         Raises:
             StaleEpoch: the stage is not this node's.
             NodeError: it loads enough already.
+        BadPlan: it holds this one already, or it is not plausible.
             ExoError: see `Loader`.
         """
         if order.plan.stage_of(self._node) != order.stage:
@@ -65,18 +71,25 @@ class PlanBook:
         key = key_of(order.plan)
         if key in self._installed or key in self._loaded:
             raise BadPlan(f"node {self._node} has loaded its shard of this plan already; a new plan needs a new epoch")
-        if self._loads + len(self._loaded) >= MAX_LOADS:
-            raise NodeError(f"node {self._node} is loading {MAX_LOADS} shards already; ask again when they are in use")
+        self._check_size(order.plan)
+        if self._loads >= MAX_LOADS:
+            raise NodeError(f"node {self._node} is loading {MAX_LOADS} shards already; ask again in a moment")
         self._loads += 1
         try:
             loaded: list[Hold] = []
             async with contextlib.aclosing(self._loader.load(order, loaded)) as replies:
                 async for reply in replies:
                     if loaded:
-                        self._loaded[key] = loaded.pop()
+                        self._keep(loaded.pop())
                     yield reply
         finally:
             self._loads -= 1
+
+    def _keep(self, hold: Hold) -> None:
+        """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed."""
+        while len(self._loaded) >= MAX_LOADS:
+            self._loaded.pop(next(iter(self._loaded))).engine.close()
+        self._loaded[hold.key] = hold
 
     def activate(self, plan: Plan, model: ModelRef) -> None:
         """Make a plan the model's plan here. Its shard must be loaded, if it has one for this node.
@@ -115,9 +128,14 @@ class PlanBook:
     def _check_room(self, plan: Plan) -> None:
         if plan.model not in self.plans and len(self.plans) >= MAX_MODELS:
             raise BadPlan(f"node {self._node} has plans of {MAX_MODELS} models already. Unload some.")
+        self._check_size(plan)
+
+    def _check_size(self, plan: Plan) -> None:
         size = len(msgspec.msgpack.encode(plan))
         if size > MAX_PLAN_BYTES:
             raise BadPlan(f"a plan of {size} bytes; node {self._node} takes at most {MAX_PLAN_BYTES}")
+        if not self.is_plausible(plan.epoch):
+            raise BadPlan(f"epoch {plan.epoch} is far above {self.highest_epoch}, the highest that {self._node} knows")
 
     def _retire(self, key: PlanKey, *, now: bool = False) -> None:
         if key in self._installed:

@@ -45,7 +45,9 @@ def select(devices: Sequence[Device], wanted: Sequence[str] | None) -> tuple[Dev
 
 def next_epoch(node: Node) -> int:
     """An epoch above every one that this node has heard of."""
-    told = [epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans]
+    told = [
+        epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans if node.book.is_plausible(epoch)
+    ]
     return max([node.book.highest_epoch, *told]) + 1
 
 

@@ -25,7 +25,7 @@ from exo_lab.node.timing import Timing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exo_lab.core.messages import DataMessage
+    from exo_lab.core.messages import DataMessage, SessionSpec
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
     from exo_lab.node.session import Request
@@ -136,6 +136,8 @@ class Ring:
         if now - self._idle_checked_at >= IDLE_S:
             self._idle_checked_at = now
             self.stages.shelf.end_idle(self._timing.idle_session_s)
+        for request, spec, why in self.stages.shelf.farewells():
+            self._safely(self._tell_requester, (request, spec, why))
 
     def _may_compute(self) -> bool:
         return len(self._steps) > 0 and not self._outbox.full
@@ -179,8 +181,8 @@ class Ring:
             case Stop(request=request):
                 self._stop(request)
             case RequesterLost(node=node, address=address):
-                self.stages.shelf.end_of_requester(node)
                 self._outbox.forget(address)
+                self.stages.shelf.end_of_requester(node)
             case Shutdown():
                 self._running = False
             case _:
@@ -307,6 +309,14 @@ class Ring:
         session = self.stages.shelf.session(step.request)
         self._forget(step.request)
         if session is not None:
-            failed = Failed(request=step.request, error=type(error).__name__, message=str(error), node=self.node)
-            spec = session.spec
-            self._outbox.send(self._address_of(spec.requester) or spec.reply_to, failed)
+            self._tell_requester((step.request, session.spec, error))
+
+    def _tell_requester(self, failure: tuple[str, SessionSpec, ExoError]) -> None:
+        """A request ended here and its requester does not know."""
+        request, spec, error = failure
+        failed = Failed(request=request, error=type(error).__name__, message=str(error), node=self.node)
+        address = self._address_of(spec.requester) or spec.reply_to
+        if address == self.port.address:
+            self._message(failed, None)
+        else:
+            self._outbox.send(address, failed)

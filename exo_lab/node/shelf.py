@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from exo_lab.core.errors import DoesNotFit, NodeError
+from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, StaleEpoch
 from exo_lab.node.checks import check_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exo_lab.core.errors import ExoError
     from exo_lab.core.messages import SessionSpec
     from exo_lab.node.holds import Hold, PlanKey
 
 FORGOTTEN_KEPT = 4096  # ids of ended requests that are remembered, to tell late frames from unknown ones
 MAX_SESSIONS = 256
+FULL_IDLE_S = 10.0  # when it is full, sessions that nothing came for in so long make room
 FIGURES_EVERY_S = 0.1  # adding up caches is not free; sessions and weights are told at once
 
 
@@ -49,6 +51,14 @@ class StageSession:
         self.seen: list[int] = list(spec.history) if hold.is_last else []
 
 
+class Farewell(NamedTuple):
+    """A request that a stage gave up on its own."""
+
+    request: str
+    spec: SessionSpec
+    why: ExoError
+
+
 class Shelf:
     """Shards and sessions.
 
@@ -65,6 +75,7 @@ class Shelf:
         self._retiring: set[PlanKey] = set()
         self._sessions: dict[str, StageSession] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._farewells: list[Farewell] = []
         self._figures_at = -FIGURES_EVERY_S
         self._stale = False
 
@@ -86,7 +97,7 @@ class Shelf:
             return
         self._retiring.discard(key)
         for request in users:
-            self.end(request)
+            self.end(request, StaleEpoch(f"{key.model} was unloaded from node {self.node} while it answered"))
         self._holds.pop(key).engine.close()
         self._tell()
 
@@ -113,7 +124,7 @@ class Shelf:
             NodeError: too many sessions.
             FrameError, PromptTooLong: see `check_spec`.
         """
-        if len(self._sessions) >= MAX_SESSIONS:
+        if len(self._sessions) >= MAX_SESSIONS and not self.end_idle(FULL_IDLE_S):
             raise NodeError(
                 f"node {self.node} has {MAX_SESSIONS} requests in work already; ask again when some have ended"
             )
@@ -142,8 +153,11 @@ class Shelf:
         session.used_at, session.next_position = self._clock(), next_position
         self._stale = True
 
-    def end(self, request: str) -> bool:
-        """Forget a request and free its cache. True if it was known."""
+    def end(self, request: str, why: ExoError | None = None) -> bool:
+        """Forget a request and free its cache. True if it was known.
+
+        With `why`, its requester does not expect it, and is to be told: see `farewells`.
+        """
         self._ended[request] = None
         while len(self._ended) > FORGOTTEN_KEPT:
             self._ended.popitem(last=False)
@@ -151,6 +165,8 @@ class Shelf:
         if session is None:
             return False
         session.hold.engine.drop(request)
+        if why is not None:
+            self._farewells.append(Farewell(request, session.spec, why))
         self._tell()
         key = session.hold.key
         if key in self._retiring and all(other.hold.key != key for other in self._sessions.values()):
@@ -161,7 +177,8 @@ class Shelf:
         """Forget everything that a vanished requester asked for."""
         mine = [request for request, session in self._sessions.items() if session.spec.requester == node]
         for request in mine:
-            self.end(request)
+            # Perhaps only the way between the two was cut, and this reaches it all the same.
+            self.end(request, NodeLost(f"node {self.node} lost sight of the node that asked, and dropped its request"))
         return len(mine)
 
     def end_idle(self, older_than_s: float) -> int:
@@ -169,8 +186,13 @@ class Shelf:
         limit = self._clock() - older_than_s
         idle = [request for request, session in self._sessions.items() if session.used_at < limit]
         for request in idle:
-            self.end(request)
+            self.end(request, NodeLost(f"nothing came to node {self.node} for {older_than_s:g} s; a step was lost"))
         return len(idle)
+
+    def farewells(self) -> tuple[Farewell, ...]:
+        """Requests that were ended since the last call and whose requesters are to be told."""
+        told, self._farewells = tuple(self._farewells), []
+        return told
 
     def is_ended(self, request: str) -> bool:
         """Was this request ended here?"""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_ERROR_CHARACTERS = 4000  # it may quote what a peer sent
+
 
 class ToNode(NamedTuple):
     """A step for a node of the plan."""
@@ -114,8 +116,8 @@ class Stages:
     def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[ToNode | ToAddress]:
         self.counters[f"failed: {type(error).__name__}"] += 1
         self.shelf.end(step.request)
-        name = type(error).__name__
-        failed = Failed(request=step.request, error=name, message=str(error), node=self.node)
+        name, text = type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS]
+        failed = Failed(request=step.request, error=name, message=text, node=self.node)
         return [ToAddress(spec.requester, spec.reply_to, failed)]
 
     def _run(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> list[ToNode | ToAddress]:

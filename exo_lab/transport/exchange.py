@@ -28,6 +28,7 @@ MAX_HANDLERS = 64  # requests in work at once; more are refused, so that a flood
 MAX_HANDLERS_PER_PEER = 32  # so that one peer which does not read its answers cannot keep out the others
 MAX_PENDING = 1024
 MAX_UNREAD_REPLIES = 1024
+MAX_REFUSAL_CHARACTERS = 4000  # it may quote what the asker sent
 CLOSE_TIMEOUT_S = 5.0
 
 ASK_ONE, ASK_ALL, STOP, REPLY, END = b"Q", b"A", b"S", b"R", b"E"
@@ -285,4 +286,4 @@ class Exchange(ABC):
 def _refusal(error: ExoError, node: str) -> Refused:
     """The error as a message, under the name of the nearest class that the other side knows."""
     kind = next(cls.__name__ for cls in type(error).__mro__ if BY_NAME.get(cls.__name__) is cls)
-    return Refused(error=kind, message=str(error), node=node)
+    return Refused(error=kind, message=str(error)[:MAX_REFUSAL_CHARACTERS], node=node)

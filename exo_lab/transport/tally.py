@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 10.0
 OTHER = "other"
+MAX_DETAIL_CHARACTERS = 500  # a detail may quote what a peer sent
 
 
 class Tally:
@@ -37,6 +38,7 @@ class Tally:
         self._counts[reason] = self._counts.get(reason, 0) + 1
         if self._log is None:
             return
+        detail = detail[:MAX_DETAIL_CHARACTERS]
         now = time.monotonic()
         if now < self._quiet_until:
             self._unlogged += 1

@@ -26,6 +26,8 @@ from exo_lab.core.messages import Cancel, SessionSpec, Step, Token
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.tensor import Tensor
 from exo_lab.engines import convert
+from exo_lab.node import planner
+from exo_lab.node.orders import RequesterLost
 from exo_lab.transport import frames
 from tests.node.clusters import FAST, arrived, cluster, over, tokens_of, until
 
@@ -188,6 +190,43 @@ def test_no_token_within_the_deadline_is_a_timeout_that_says_so():
             gate.open()
             await made.free_of_sessions()
             assert await made.answer() == made.expected()
+
+    asyncio.run(check())
+
+
+def test_a_model_unloaded_under_a_running_request_tells_its_requester_wherever_it_is():
+    async def check():
+        async with cluster(3) as made:
+            for requester in (0, 2):
+                await made.load((2, 2))
+                gate = made.gates["n1"]
+                gate.close_before(2)
+                request = made.ask(requester)
+                await until(gate.reached.is_set, "the request is at work")
+                unloading = asyncio.create_task(planner.unload(made[0], "tiny"))
+                await until(lambda: "tiny" not in made[1].plans, "stage 1 heard of it")
+                gate.open()
+                await unloading
+                with pytest.raises(StaleEpoch, match="tiny was unloaded from node"):
+                    await tokens_of(request)
+                await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_a_requester_that_only_one_stage_lost_sight_of_is_told_and_does_not_wait_for_its_deadline():
+    async def check():
+        async with cluster(3) as made:
+            await made.load((2, 2), (1, 2))
+            gate = made.gates["n2"]
+            gate.close_before(2)
+            request = made.ask(0)
+            await until(gate.reached.is_set, "the request is at work")
+            made[2].ring.post(RequesterLost(made[0].id, made[0].card.data))
+            gate.open()
+            with pytest.raises(NodeLost, match="lost sight of the node that asked"):
+                await tokens_of(request)
+            await made.free_of_sessions()
 
     asyncio.run(check())
 
@@ -411,5 +450,8 @@ def test_a_session_that_nothing_comes_for_is_freed():
             forger.send(1, forger.step(1, final=False), hidden())
             await until(lambda: made[1].stages.session_count == 1, "it has begun")
             await made.free_of_sessions()
+            failed, _ = await forger.answer()
+            assert (failed.error, failed.request) == ("NodeLost", "forged")
+            assert "nothing came" in failed.message
 
     asyncio.run(check())
