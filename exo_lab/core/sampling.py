@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from exo_lab.core.errors import ConfigError
@@ -27,13 +29,19 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         checks = (
-            (self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more"),
+            (0 <= self.temperature < math.inf, "temperature", self.temperature, "0 (greedy) or more and finite"),
             (self.top_k >= 0, "top_k", self.top_k, "0 (off) or more"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]"),
             (0 <= self.min_p <= 1, "min_p", self.min_p, "in [0, 1]"),
-            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0"),
+            (
+                0 < self.repetition_penalty < math.inf,
+                "repetition_penalty",
+                self.repetition_penalty,
+                "above 0, and finite",
+            ),
             (0 <= self.seed < 2**63, "seed", self.seed, "in [0, 2^63)"),
             (self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more"),
+            (all(self.stop), "stop", list(self.stop), "strings that are not empty"),
             (0 <= self.logprobs <= 20, "logprobs", self.logprobs, "in [0, 20]"),
         )
         for good, field, value, rule in checks:

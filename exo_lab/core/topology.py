@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -102,4 +103,5 @@ def _sighting_rank(sighting: Sighting) -> tuple[int, bytes]:
 
 
 def _link_rank(edge: Link) -> tuple[float, bytes]:
-    return edge.measured_at, msgspec.msgpack.encode(edge)
+    # A NaN (from a peer) has no order, and the order of merging must not matter.
+    return -math.inf if math.isnan(edge.measured_at) else edge.measured_at, msgspec.msgpack.encode(edge)

@@ -25,7 +25,7 @@ from exo_lab.core.messages import (
     SessionSpec,
     Step,
 )
-from exo_lab.core.plan import Plan, plan_from_counts
+from exo_lab.core.plan import MAX_EPOCH, Plan, plan_from_counts
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.shard import Shard
 from exo_lab.core.tensor import ITEM_BYTES, Tensor
@@ -43,7 +43,7 @@ def plans() -> st.SearchStrategy[Plan]:
                 plan_from_counts("m", tuple(devices), tuple(counts)), epoch=epoch
             ),
             st.lists(st.integers(1, 9), min_size=len(devices), max_size=len(devices)),
-            INT64,
+            st.integers(0, MAX_EPOCH - 1),
         )
     )
 
