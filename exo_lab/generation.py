@@ -7,6 +7,7 @@ of notebooks.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
@@ -39,7 +40,8 @@ class Generation:
     """One answer. Made by `Cluster.generate`; it is already running.
 
     Iterate it for text pieces (`for piece in generation`, `async for ...`), or take `events()` for tokens with their
-    probabilities and timings. `cancel()` stops it on every node; what has come stays. One consumer at a time.
+    probabilities and timings. `cancel()` stops it on every node; what has come stays. One reader at a time; anybody may
+    cancel.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Generation:
         self._cancel, self._clock = cancel, clock
         self._text = ""  # everything decoded
         self._shown = 0  # how much of it has been given out; the rest might be the start of a stop string
+        self._reading = threading.Lock()
         self._finish: FinishReason | None = None
         self._ended_at: float | None = None
 
@@ -124,6 +127,10 @@ class Generation:
 
         Never raises the generation's error: see `error` and `result()`.
         """
+        with self._reading:
+            return self._poll(timeout_s)
+
+    def _poll(self, timeout_s: float) -> list[TokenEvent]:
         events: list[TokenEvent] = []
         while self._finish is None:
             arrival = self._request.take(0.0 if events else timeout_s)
@@ -182,12 +189,19 @@ class Generation:
         return self
 
     def cancel(self) -> None:
-        """Stop on every node. Keeps what has arrived; idempotent; returns at once."""
+        """Stop on every node. Keeps what has arrived; idempotent; returns at once. Any thread.
+
+        While another thread reads, it is that one which takes what is left and sees the end, in a moment.
+        """
         self._cancel(self._request)
-        # What had arrived before is kept: take it, then close.
-        while self._finish is None:
-            if not self.poll(0.0) and self._finish is None and self._request.drained:
-                self._close()
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            while self._finish is None:
+                if not self._poll(0.0) and self._finish is None and self._request.drained:
+                    self._close()
+        finally:
+            self._reading.release()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -223,7 +237,8 @@ class Generation:
 
     def _stop_at(self) -> int | None:
         """Where the first stop string begins in the text, if one is complete."""
-        places = [self._text.find(stop, max(0, self._shown - len(stop))) for stop in self._stop]
+        # Never before what was shown: whatever could have been the beginning of one was held back.
+        places = [self._text.find(stop, self._shown) for stop in self._stop]
         found = [place for place in places if place >= 0]
         return min(found) if found else None
 
