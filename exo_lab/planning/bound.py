@@ -130,10 +130,7 @@ class Relaxation:
         for d in range(count):
             size = int(most[d]) + 1
             between, first, last = cost[:, d, :size]
-            if self._must[d]:
-                reached = np.full((4, layers + 1), np.inf)
-            else:
-                reached = best.copy()
+            reached = np.full((4, layers + 1), np.inf) if self._must[d] else best.copy()
             if size > 1:
                 np.minimum(reached, (before[:, :, :size] + between).min(2), out=reached)
                 np.minimum(reached[1::2], (before[0::2, :, :size] + first).min(2), out=reached[1::2])

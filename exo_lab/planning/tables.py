@@ -113,7 +113,7 @@ class Tables:
         return Windows(
             lo=lo.clip(1),
             first_hi=(upto - 1).clip(max=layers - 1),
-            last_lo=np.maximum(np.searchsorted(memory, memory[layers] + last - room), 1),
+            last_lo=np.maximum(np.searchsorted(memory, memory[layers] + last - room), 1),  # pyright: ignore
             solo=memory[layers] + first + last - shared <= room,
             hop=reachable,
             back=reachable,

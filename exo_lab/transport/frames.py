@@ -105,7 +105,9 @@ def decode(parts: Sequence[Buffer], max_tensor_bytes: int = MAX_TENSOR_BYTES) ->
         raise Malformed("header", f"the header is not a data message: {_brief(exc)}") from exc
     if count == 2:
         if header.dtype or header.shape:
-            raise Malformed("tensor missing", f"the header announces {header.dtype[:32]!r} {header.shape}, no tensor came")
+            raise Malformed(
+                "tensor missing", f"the header announces {header.dtype[:32]!r} {header.shape}, no tensor came"
+            )
         return header.message, None
     raw = parts[2]
     size = raw.nbytes if isinstance(raw, memoryview) else len(raw)
