@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import DoesNotFit
 from exo_lab.planning.links import links_of
+from exo_lab.planning.text import count_text, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,14 +15,6 @@ if TYPE_CHECKING:
     from exo_lab.planning.problem import Problem
 
 ADVICE = "Add a device, load a smaller file, or ask for a shorter context."
-
-
-def size_text(size: float) -> str:
-    """Bytes for people."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} bytes"
 
 
 def layers_that_fit(problem: Problem, device: Device, *, first: bool = False, last: bool = False) -> int:
@@ -46,7 +39,7 @@ def does_not_fit(problem: Problem) -> DoesNotFit:
     needed = problem.shard_memory_bytes(0, config.n_layers)
     offered = sum(room[one] for one in group)
     count = len(group)
-    who = f"the {count} node{'s' * (count != 1)}{' that reach each other' * (len(groups) > 1)}"
+    who = f"the {count_text(count, 'node')}{' that reach each other' * (len(groups) > 1)}"
     text = (
         f"{config.name} needs {size_text(needed)} for weights and {problem.context_tokens} tokens of KV cache; {who} "
         f"offer{'s' * (count == 1)} {size_text(offered)} of memory"

@@ -110,10 +110,11 @@ class Tables:
         lo[room < 0] = layers + 1
         reachable = np.isfinite(self.sum.hop)
         upto: np.ndarray = np.searchsorted(memory, room - first, side="right")
+        after: np.ndarray = np.searchsorted(memory, np.asarray(memory[layers] + last - room, dtype=np.int64))
         return Windows(
             lo=lo.clip(1),
             first_hi=(upto - 1).clip(max=layers - 1),
-            last_lo=np.maximum(np.searchsorted(memory, memory[layers] + last - room), 1),  # pyright: ignore
+            last_lo=after.clip(1),
             solo=memory[layers] + first + last - shared <= room,
             hop=reachable,
             back=reachable,

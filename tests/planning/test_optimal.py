@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exo_lab.core.errors import DoesNotFit, PlanError
 from exo_lab.planning.bound import Relaxation
@@ -17,7 +20,10 @@ from exo_lab.planning.cost import Costs, predict
 from exo_lab.planning.minimise import minimise
 from exo_lab.planning.order_dp import thinned_solver
 from exo_lab.planning.search import Search
+from exo_lab.planning.strategies import optimal
+from exo_lab.planning.subset_dp import subset_solver
 from exo_lab.planning.tables import Tables
+from exo_lab.planning.window_min import window_min
 from tests.planning.problems import MIXES, brute_force, random_problem
 
 OBJECTIVES = ("decode", "prefill", "throughput", *MIXES)
@@ -161,3 +167,89 @@ def test_what_does_not_fit_says_what_is_short():
     with pytest.raises(DoesNotFit, match=r"needs .* offer"):
         choose(tiny, "optimal")
     assert choose(msgspec.structs.replace(tiny, force=True), "optimal").n_layers == 6
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_exact_search_over_all_orders_equals_brute_force_without_any_start(objective):
+    # No local search before it, no bound that spares it: the subset search by itself.
+    for seed in range(60):
+        problem = random_problem(seed, 4, 3 + seed % 4, objective)
+        tables = Tables(Costs(problem, problem.devices))
+        expected = brute_force(problem)
+        found = minimise(tables, subset_solver(tables))
+        assert (float("inf") if found is None else found.value) == pytest.approx(expected, rel=1e-9), seed
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_six_devices_equal_brute_force(objective):
+    problem = random_problem(8, 6, 7, objective)
+    expected = brute_force(problem)
+    assert expected < float("inf")
+    assert value_of(problem, choose(problem, "optimal")) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_with_devices_that_must_be_used_it_equals_brute_force(objective):
+    for seed in range(60):
+        problem = random_problem(seed, 4, 5, objective)
+        must = problem.devices[seed % 4].id
+        problem = msgspec.structs.replace(problem, required=(must,))
+        orders = (
+            order for size in range(1, 5) for order in itertools.permutations(range(4), size) if seed % 4 in order
+        )
+        expected = brute_force(problem, orders)
+        if expected == float("inf"):
+            with pytest.raises(DoesNotFit):
+                choose(problem, "optimal")
+            continue
+        plan = choose(problem, "optimal")
+        assert must in plan.devices
+        assert value_of(problem, plan) == pytest.approx(expected, rel=1e-9), seed
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_optional_devices_of_an_order_are_left_out_as_brute_force_would(objective):
+    for seed in range(60):
+        problem = random_problem(seed, 4, 5, objective)
+        order = tuple(device.id for device in problem.devices)
+        problem = msgspec.structs.replace(problem, order=order, required=(order[seed % 4],))
+        orders = [o for size in range(1, 5) for o in itertools.combinations(range(4), size) if seed % 4 in o]
+        expected = brute_force(problem, orders)
+        if expected == float("inf"):
+            with pytest.raises(DoesNotFit):
+                choose(problem, "optimal")
+            continue
+        assert value_of(problem, choose(problem, "optimal")) == pytest.approx(expected, rel=1e-9), seed
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_many_devices_are_planned_within_the_reported_gap_and_the_gap_is_honest(objective):
+    for seed in range(3):
+        problem = random_problem(seed, 9, 12, objective)
+        try:
+            exact = optimal.solve(problem)
+        except DoesNotFit:
+            continue
+        assert exact.gap == 0
+        tables = Tables(Costs(problem, problem.devices))
+        bound = Relaxation(tables).best()
+        assert bound is not None
+        assert bound.value <= exact.cut.value * (1 + 1e-9)
+    many = random_problem(1, 30, 40, objective, tight=False)
+    large = optimal.solve(many)
+    assert large.bound <= large.cut.value
+    assert value_of(many, optimal.plan(many)) == pytest.approx(large.cut.value, rel=1e-9)
+
+
+@given(st.integers(0, 10**6), st.integers(3, 40), st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_window_minimum_is_the_minimum_of_the_window(seed, size, columns):
+    rng = np.random.default_rng(seed)
+    values = rng.random((size, columns))
+    values[rng.random((size, columns)) < 0.3] = np.inf
+    lo = np.sort(rng.integers(1, size + 1, (size, columns)), axis=0)
+    for windows in (lo, lo[:, 0]):
+        found = window_min(values, windows)
+        for end, column in itertools.product(range(size), range(columns)):
+            start = windows[end, column] if windows.ndim == 2 else windows[end]
+            assert found[end, column] == min(values[start:end, column], default=np.inf)

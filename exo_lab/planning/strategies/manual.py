@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from exo_lab.core.errors import BadPlan, DoesNotFit
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.planning.links import links_of
-from exo_lab.planning.shortage import size_text, unreachable
+from exo_lab.planning.shortage import unreachable
+from exo_lab.planning.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
