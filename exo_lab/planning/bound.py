@@ -88,11 +88,11 @@ class Relaxation:
         self._solo = windows.solo[places]
         return np.stack([between, first, last])
 
-    def capacity(self, limit: float) -> int:
-        """How many layers there is room for with the (only) peak within a limit; no plan holds more."""
+    def capacity(self, limit: float, peak: int = 0) -> int:
+        """How many layers there is room for with one of the peaks within a limit; no plan of several stages holds more."""
         import numpy as np
 
-        held = self._memory & (self._peaks[0].by_count <= limit)
+        held = self._memory & (self._peaks[peak].by_count <= limit)
         counts = np.arange(self.tables.layers + 1)
         between, first, last = (held * counts).max(2)
         if len(between) == 1:
@@ -181,22 +181,30 @@ class Relaxation:
 
     def best(self, tolerance: float = TOLERANCE) -> Cut | None:
         """The relaxed optimum, within a tolerance: its value bounds every plan's. None if even so nothing fits."""
-        if self.tables.sum_counts or len(self.tables.peaks) != 1:
-            return minimise(self.tables, self.solve, tolerance=tolerance)
-        limit = self._least_peak()
-        found = self.solve([(limit,)], [float("inf")])[0] if limit < float("inf") else None
-        return minimise(self.tables, self.solve) if found is None else found
+        floor = self.floor()
+        if float("inf") in floor:
+            return None
+        if not self.tables.sum_counts and len(floor) == 1:
+            found = self.solve([floor], [float("inf")])[0]
+            if found is not None:
+                return found
+        return minimise(self.tables, self.solve, floor=floor, tolerance=tolerance)
 
-    def _least_peak(self) -> float:
+    def floor(self) -> tuple[float, ...]:
+        """No plan has lower peaks than these; infinite if nothing fits."""
+        return tuple(self._least_peak(peak) for peak in range(len(self._peaks)))
+
+    def _least_peak(self, peak: int) -> float:
         """The lowest peak under which there is room for all layers: capped water-filling, as Parallax has it."""
         import numpy as np
 
-        alone = np.where(self._solo, self._peaks[0].solo, np.inf).min()
-        heights = np.unique(self._peaks[0].by_count[self._memory & np.isfinite(self._peaks[0].by_count)])
+        costs = self._peaks[peak]
+        alone = np.where(self._solo, costs.solo, np.inf).min()
+        heights = np.unique(costs.by_count[self._memory & np.isfinite(costs.by_count)])
         low, high = 0, len(heights)
         while low < high:
             middle = (low + high) // 2
-            if self.capacity(float(heights[middle]) * (1 + TOLERANCE)) >= self.tables.layers:
+            if self.capacity(float(heights[middle]) * (1 + SLACK), peak) >= self.tables.layers:
                 high = middle
             else:
                 low = middle + 1

@@ -47,15 +47,20 @@ class _Work:
             raise TooLarge
 
 
-def subset_solver(tables: Tables, cells: float = float("inf")) -> Solver:
-    """A `minimise.Solver` over all orders of all subsets; TooLarge after so many states times layers."""
+def subset_solver(tables: Tables, cells: float = float("inf"), relaxed: Solver | None = None) -> Solver:
+    """A `minimise.Solver` over all orders of all subsets; TooLarge after so many states times layers.
+
+    `relaxed`: a solver of a relaxed problem, asked first: where even that finds nothing, nothing is searched.
+    """
     work = _Work(cells)
 
+    def one(limit: tuple[float, ...], below: float) -> Cut | None:
+        if relaxed is not None and relaxed([limit], [below])[0] is None:
+            return None
+        return _Subsets(tables, tables.windows(limit), below, work).solve()
+
     def solve(limits: Sequence[tuple[float, ...]], below: Sequence[float]) -> list[Cut | None]:
-        return [
-            _Subsets(tables, tables.windows(limit), most, work).solve()
-            for limit, most in zip(limits, below, strict=True)
-        ]
+        return [one(limit, most) for limit, most in zip(limits, below, strict=True)]
 
     return solve
 

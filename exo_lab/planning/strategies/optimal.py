@@ -78,7 +78,8 @@ def solve(problem: Problem) -> Solution:
         if cut is None:
             raise _short(problem)
         return Solution(cut, cut.value, costs)
-    relaxed = Relaxation(tables).best()
+    relaxation = Relaxation(tables)
+    relaxed = relaxation.best()
     search = Search(tables, relaxed)
     if relaxed is None:
         raise _short(problem)
@@ -89,9 +90,9 @@ def solve(problem: Problem) -> Solution:
     bound = min(relaxed.value, search.best.value) if search.best is not None else relaxed.value
     if tables.count <= TRIED_DEVICES and not search.proven(bound):
         cells = float("inf") if tables.count <= EXACT_DEVICES else TRIED_CELLS[bool(tables.peaks)]
-        floor = relaxed.peaks if len(tables.peaks) == 1 and not tables.sum_counts else ()
+        solver = subset_solver(tables, cells, relaxation.solve if tables.peaks else None)
         try:
-            search.offer(minimise(tables, subset_solver(tables, cells), start=search.best, floor=floor))
+            search.offer(minimise(tables, solver, start=search.best, floor=relaxation.floor()))
         except TooLarge:
             pass  # the bound stands, and so does what the search found
         else:
