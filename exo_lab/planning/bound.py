@@ -89,7 +89,7 @@ class Relaxation:
         return np.stack([between, first, last])
 
     def capacity(self, limit: float, peak: int = 0) -> int:
-        """How many layers there is room for with one of the peaks within a limit; no plan of several stages holds more."""
+        """How many layers there is room for with one peak within a limit; no plan of several stages holds more."""
         import numpy as np
 
         held = self._memory & (self._peaks[peak].by_count <= limit)
@@ -193,6 +193,14 @@ class Relaxation:
     def floor(self) -> tuple[float, ...]:
         """No plan has lower peaks than these; infinite if nothing fits."""
         return tuple(self._least_peak(peak) for peak in range(len(self._peaks)))
+
+    def ceiling(self, known: Cut | None) -> tuple[float, ...]:
+        """No plan better than a known one has higher peaks: its sum alone would be too much. Empty: no limit."""
+        if known is None or not self._peaks:
+            return ()
+        least = self._solve_one([float("inf")] * len(self._peaks))
+        rest = known.value - (least.sum if least is not None and self.tables.sum_counts else 0.0)
+        return tuple(rest / peak.weight for peak in self.tables.peaks)
 
     def _least_peak(self, peak: int) -> float:
         """The lowest peak under which there is room for all layers: capped water-filling, as Parallax has it."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Solver = Callable[[Sequence[tuple[float, ...]], Sequence[float]], list[Cut | None]]
 
 TOLERANCE = 1e-10  # relative: solutions nearer than that are the same
+FIRST_PARTS = 4  # of the range between floor and ceiling
 NOTHING = 1e-300  # seconds
 
 
@@ -35,6 +36,7 @@ def minimise(
     *,
     start: Cut | None = None,
     floor: Sequence[float] = (),
+    ceiling: Sequence[float] = (),
     at_once: int = 1,
     tolerance: float = TOLERANCE,
 ) -> Cut | None:
@@ -45,6 +47,7 @@ def minimise(
         solve: the solver; None where nothing keeps the limits. `at_once`: how many limits it likes to be asked for.
         start: a solution that is known.
         floor: no solution has lower peaks than these.
+        ceiling: no better solution than `start` has higher peaks than these.
         at_once: see `solve`.
         tolerance: what is not better by so much is not looked for.
 
@@ -54,8 +57,10 @@ def minimise(
     weights = [peak.weight for peak in tables.peaks]
     best = start
     low = tuple(floor) or (0.0,) * len(weights)
-    boxes = [_Box(0.0, 0, low, (float("inf"),) * len(weights))]
-    number = 1
+    high = tuple(ceiling) or (float("inf"),) * len(weights)
+    cut = _slices(low, high, weights, FIRST_PARTS) if ceiling else [(low, high)]
+    boxes = [_Box(_dot(weights, bottom), at, bottom, top) for at, (bottom, top) in enumerate(cut)]
+    number = len(boxes)
     while boxes:
         asked: list[_Box] = []
         while boxes and len(asked) < at_once:

@@ -138,7 +138,7 @@ import msgspec
 from exo_lab.planning.choose import choose
 from tests.planning.problems import random_problem
 for seed in range(4):
-    for devices in (4, 9):
+    for devices in (4, 9, 14):
         for objective in ("decode", "prefill", "throughput"):
             plan = choose(random_problem(seed, devices, 12, objective, tight=False), "optimal")
             print(msgspec.json.encode(plan).decode())
@@ -158,7 +158,7 @@ def test_every_process_makes_the_same_plan():
         for hash_seed in ("0", "1", "random")
     }
     assert len(outputs) == 1
-    assert len(next(iter(outputs)).splitlines()) == 24
+    assert len(next(iter(outputs)).splitlines()) == 36
 
 
 def test_what_does_not_fit_says_what_is_short():

@@ -92,7 +92,8 @@ def solve(problem: Problem) -> Solution:
         cells = float("inf") if tables.count <= EXACT_DEVICES else TRIED_CELLS[bool(tables.peaks)]
         solver = subset_solver(tables, cells, relaxation.solve if tables.peaks else None)
         try:
-            search.offer(minimise(tables, solver, start=search.best, floor=relaxation.floor()))
+            floor, ceiling = relaxation.floor(), relaxation.ceiling(search.best)
+            search.offer(minimise(tables, solver, start=search.best, floor=floor, ceiling=ceiling))
         except TooLarge:
             pass  # the bound stands, and so does what the search found
         else:
