@@ -81,6 +81,7 @@ class Loader:
             hold = await work
         except (asyncio.CancelledError, GeneratorExit):
             unwanted.set()
+            work.cancel()
             job.add_done_callback(_close_unwanted)
             raise
         loaded.append(hold)

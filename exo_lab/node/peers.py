@@ -96,10 +96,10 @@ class Peers:
         ]
         return topology(sightings, links)
 
-    def data_address(self, node: str) -> str | None:
-        """Where a living peer takes frames. Any thread."""
+    def data_address(self, node: str, lost_too: bool = False) -> str | None:
+        """Where a living peer takes frames, or took them if it is lost and `lost_too`. Any thread."""
         peer = self.members.peers.get(node)
-        return None if peer is None or peer.liveness == "lost" else peer.data
+        return None if peer is None or (peer.liveness == "lost" and not lost_too) else peer.data
 
     def control_address(self, node: str) -> str:
         """Where a node answers; NodeLost if it is not in the cluster. Any thread."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exo_lab.node.node import Node
 
 ACTIVATE_TIMEOUT_S = 10.0
+UNLOAD_TIMEOUT_S = 2.0  # freeing is quick, and after a failed load one of those that are told may be the one that died
 
 PlanProgress = Callable[[str, int, int, str], None]  # (node name, bytes done, bytes in all, what)
 
@@ -154,7 +155,7 @@ def _reachable(node: Node) -> set[str]:
 async def _tell_all(node: Node, message: Unload, addresses: Sequence[str]) -> None:
     async def tell(address: str) -> None:
         try:
-            await node.parts.control.request(address, message, timeout_s=ACTIVATE_TIMEOUT_S)
+            await node.parts.control.request(address, message, timeout_s=UNLOAD_TIMEOUT_S)
         except ExoError as exc:
             node.problems.note(f"unload at {address}", f"{address} was told to unload and did not answer: {exc}")
         else:

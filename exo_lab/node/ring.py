@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FRAMES_A_TURN = 256  # taken off the network at most before the next step is computed, however many there are
-IDLE_S = 1.0
+SWEEP_S = 0.5  # the longest wait for a frame, and between two looks for what is to be freed
 STALE_S = 0.1
 MAX_TOKEN_ID = 2**31
 
@@ -48,7 +48,8 @@ class Ring:
         node: this node's id.
         port: the data port; from `start()` on only the thread touches it, but for `post`.
         stages: this node's shards.
-        address_of: data endpoint of a node id, None if unknown. Called in the data thread; must not block.
+        address_of: data endpoint of a node id, None if unknown; of a lost one only if the second argument is true.
+            Called in the data thread; must not block.
         timing: deadlines.
     """
 
@@ -57,7 +58,7 @@ class Ring:
         node: str,
         port: DataPort,
         stages: Stages,
-        address_of: Callable[[str], str | None],
+        address_of: Callable[[str, bool], str | None],
         timing: Timing | None = None,
     ) -> None:
         self.node, self.port, self.stages = node, port, stages
@@ -133,9 +134,10 @@ class Ring:
             self._safely(self._emit, self.stages.run(step, tensor))
         self.stages.shelf.refresh()
         now = time.monotonic()
-        if now - self._idle_checked_at >= IDLE_S:
+        if now - self._idle_checked_at >= SWEEP_S:
             self._idle_checked_at = now
             self.stages.shelf.end_idle(self._timing.idle_session_s)
+            self.stages.shelf.free_retired(self._timing.retire_after_s)
         for request, spec, why in self.stages.shelf.farewells():
             self._safely(self._tell_requester, (request, spec, why))
 
@@ -144,7 +146,7 @@ class Ring:
 
     def _patience_s(self) -> float:
         """How long the thread may wait for the next frame."""
-        return min(self._outbox.pause_s, STALE_S if self.stages.shelf.stale else IDLE_S)
+        return min(self._outbox.pause_s, STALE_S if self.stages.shelf.stale else SWEEP_S)
 
     def _take(self, timeout_s: float) -> None:
         """Take what has come; wait at most `timeout_s` for the first."""
@@ -252,7 +254,8 @@ class Ring:
             if device == self.node:
                 self._forget(request)
                 continue
-            address = self._address_of(device)
+            # Also to one that is lost: perhaps it only seems so from here, and computes for us in vain.
+            address = self._address_of(device, True)
             if address is not None:
                 self._outbox.send(address, Cancel(request=request))
 
@@ -274,13 +277,13 @@ class Ring:
                         self._message(message, None)
                     else:
                         # By the way that leads to it from here, which it cannot know.
-                        self._outbox.send(self._address_of(node) or address, message)
+                        self._outbox.send(self._address_of(node, False) or address, message)
 
     def _to_node(self, node: str, step: Step, tensor: Tensor | None) -> None:
         if node == self.node:
             self._steps.add(step, tensor)
             return
-        address = self._address_of(node)
+        address = self._address_of(node, False)
         if address is None:
             self._step_unsent(step, NodeLost(f"node {node} is not in the cluster any more"))
         else:
@@ -315,7 +318,7 @@ class Ring:
         """A request ended here and its requester does not know."""
         request, spec, error = failure
         failed = Failed(request=request, error=type(error).__name__, message=str(error), node=self.node)
-        address = self._address_of(spec.requester) or spec.reply_to
+        address = self._address_of(spec.requester, False) or spec.reply_to
         if address == self.port.address:
             self._message(failed, None)
         else:

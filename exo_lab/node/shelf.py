@@ -72,7 +72,7 @@ class Shelf:
         self.node, self.memory_limit_bytes, self._clock = node, memory_limit_bytes, clock
         self.figures = StageFigures()
         self._holds: dict[PlanKey, Hold] = {}
-        self._retiring: set[PlanKey] = set()
+        self._retiring: dict[PlanKey, float] = {}  # since when
         self._sessions: dict[str, StageSession] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._farewells: list[Farewell] = []
@@ -88,22 +88,37 @@ class Shelf:
         self._tell()
 
     def retire(self, key: PlanKey, *, now: bool = False) -> None:
-        """Free a shard: at once, or when the last session that is pinned to it ends."""
+        """Free a shard: at once, or when nobody needs it any more.
+
+        A request that was begun on a plan just before it was replaced may still be on its way here, so a shard that is
+        not wanted goes on taking new sessions until `free_retired` finds it unused.
+        """
         if key not in self._holds:
             return
-        users = [request for request, session in self._sessions.items() if session.hold.key == key]
-        if users and not now:
-            self._retiring.add(key)
+        if not now:
+            self._retiring.setdefault(key, self._clock())
             return
-        self._retiring.discard(key)
-        for request in users:
+        for request in self._users(key):
             self.end(request, StaleEpoch(f"{key.model} was unloaded from node {self.node} while it answered"))
+        self._free(key)
+
+    def free_retired(self, after_s: float) -> None:
+        """Free the shards that have not been wanted for `after_s` and are not in use."""
+        for key, since in tuple(self._retiring.items()):
+            if self._clock() - since >= after_s and not self._users(key):
+                self._free(key)
+
+    def _users(self, key: PlanKey) -> list[str]:
+        return [request for request, session in self._sessions.items() if session.hold.key == key]
+
+    def _free(self, key: PlanKey) -> None:
+        self._retiring.pop(key, None)
         self._holds.pop(key).engine.close()
         self._tell()
 
     def hold(self, key: PlanKey) -> Hold | None:
-        """The shard of a plan; None if there is none, or if it takes no new requests any more."""
-        return None if key in self._retiring else self._holds.get(key)
+        """The shard of a plan; None if there is none."""
+        return self._holds.get(key)
 
     def clear(self) -> None:
         """Free everything."""
@@ -168,9 +183,6 @@ class Shelf:
         if why is not None:
             self._farewells.append(Farewell(request, session.spec, why))
         self._tell()
-        key = session.hold.key
-        if key in self._retiring and all(other.hold.key != key for other in self._sessions.values()):
-            self.retire(key)
         return True
 
     def end_of_requester(self, node: str) -> int:

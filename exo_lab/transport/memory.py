@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class MemoryNetwork:
             return
         target = self.find_data("", address)
         if target is not None:
-            target.deliver(parts, 0.0, DATA_TIMEOUT_S)
+            target.deliver("memory://nobody", parts, 0.0, DATA_TIMEOUT_S)
 
     # -- for the ports -----------------------------------------------------------------------------------
 
@@ -179,7 +179,8 @@ class MemoryData:
         self._network, self._address = network, address
         self._high_water_mark, self._max_tensor_bytes = high_water_mark, max_tensor_bytes
         self._changed = threading.Condition()
-        self._frames: deque[tuple[float, list[bytes]]] = deque()  # (due on the monotonic clock, parts)
+        self._frames: deque[tuple[float, str, list[bytes]]] = deque()  # (due on the monotonic clock, from whom, parts)
+        self._waiting: Counter[str] = Counter()  # frames by sender: each has a queue of its own, as with sockets
         self._posted: deque[object] = deque()
         self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = 0
         self._tally = Tally(log, f"data port {address}")
@@ -200,18 +201,19 @@ class MemoryData:
         parts = [bytes(part) for part in encode(message, tensor)]
         target = self._network.find_data(self._address, address)
         delay_s = self._network.delay_s(self._address, address)
-        if target is None or not target.deliver(parts, delay_s, timeout_s):
+        if target is None or not target.deliver(self._address, parts, delay_s, timeout_s):
             raise PeerUnreachable(f"{address} took no frame for {timeout_s:g} s. Is it running and in reach?")
         self._frames_out += 1
         self._bytes_out += sum(map(len, parts))
 
-    def deliver(self, parts: Sequence[bytes], delay_s: float, timeout_s: float) -> bool:
-        """Queue a frame; False if the queue stays full. Any thread."""
+    def deliver(self, source: str, parts: Sequence[bytes], delay_s: float, timeout_s: float) -> bool:
+        """Queue a frame of `source`; False if its queue stays full. Any thread."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._frames) < self._high_water_mark, timeout_s)
-            if self._closed or len(self._frames) >= self._high_water_mark:
+            self._changed.wait_for(lambda: self._closed or self._waiting[source] < self._high_water_mark, timeout_s)
+            if self._closed or self._waiting[source] >= self._high_water_mark:
                 return False
-            self._frames.append((time.monotonic() + delay_s, list(parts)))
+            self._waiting[source] += 1
+            self._frames.append((time.monotonic() + delay_s, source, list(parts)))
             self._changed.notify_all()
             return True
 
@@ -231,7 +233,10 @@ class MemoryData:
                         return None
                     self._changed.wait(until - now)
                     continue
-                parts = self._frames.popleft()[1]
+                _, source, parts = self._frames.popleft()
+                self._waiting[source] -= 1
+                if not self._waiting[source]:
+                    del self._waiting[source]
                 self._changed.notify_all()
             frame = self._decode(parts)
             if frame is not None:

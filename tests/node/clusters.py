@@ -32,7 +32,14 @@ DEADLINE_S = 20.0
 MODEL = "tiny"
 # Short where a test waits for it, long enough that a busy machine takes nobody for dead.
 FAST = Timing(
-    greet_again_s=0.05, ping_every_s=0.05, ping_timeout_s=0.5, lost_after_s=1.0, sweep_every_s=0.02, send_timeout_s=0.7
+    hello_timeout_s=0.8,
+    greet_again_s=0.05,
+    ping_every_s=0.05,
+    ping_timeout_s=0.5,
+    lost_after_s=1.0,
+    sweep_every_s=0.02,
+    send_timeout_s=1.5,
+    retire_after_s=0.1,
 )
 
 

@@ -231,6 +231,24 @@ def test_a_requester_that_only_one_stage_lost_sight_of_is_told_and_does_not_wait
     asyncio.run(check())
 
 
+def test_a_stage_that_only_seems_lost_is_told_to_stop_all_the_same():
+    async def check():
+        async with cluster(3) as made:
+            await made.load((2, 2), (1, 2))
+            gate = made.gates["n2"]
+            gate.close_before(2)
+            request = made.ask(0, max_tokens=400)
+            await until(gate.reached.is_set, "the request is at work")
+            # Its pings are answered no more, its data port is as well as ever.
+            made[2].parts.control._handler = None
+            await over(request)
+            assert isinstance(request.error, NodeLost)
+            gate.open()
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
 def test_an_engine_that_breaks_fails_its_request_and_nothing_else():
     async def check():
         async with cluster(3) as made:
@@ -429,6 +447,7 @@ def test_a_plan_that_is_no_longer_held_is_refused_with_advice():
         async with cluster(2) as made:
             plan = await made.load((2, 2))
             await made.load((1, 3))
+            await until(lambda: made.engines["n0"][0].closed and made.engines["n1"][0].closed, "the first is freed")
             with pytest.raises(StaleEpoch, match=r"the plan has changed\. Start the request again"):
                 await made.answer(plan=plan)
             unknown = msgspec.structs.replace(plan, devices=(plan.devices[0], "f" * 12))
