@@ -1,7 +1,8 @@
 """Decode and prefill of the torch engine by dtype and threads, against Transformers and llama.cpp in the same run.
 
 One process a contestant, one round after the other, so that what disturbs the machine disturbs all of them. llama.cpp
-takes part where llama-cpp-python can be imported, here or by the interpreter that EXO_LAB_LLAMA_PYTHON names.
+takes part where llama-cpp-python can be imported, here or by the interpreter that EXO_LAB_LLAMA_PYTHON names; its RPC
+too if it was built with it (CMAKE_ARGS=-DGGML_RPC=ON).
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ DECODE = (64, 48)  # after so many tokens, so many tokens
 LONG_DECODE = (1024, 24)
 PREFILLS = (256, 1024)
 DTYPES = ("quantised", "bfloat16", "float32")
+# What is slow is not asked for everything: the others would wait for it, and the machine change meanwhile.
+SLOW = ("exo bfloat16", "exo float32", "Transformers")
+BRIEF = ("decode", "prefill 256")
 # Goals of the engine alone, where there are any: (ours, theirs, what, at least).
 GOALS = (
+    # Stages take turns in decoding: an engine of one thread is the most that a ring of such stages can reach.
+    ("exo quantised x 1", "llama.cpp RPC, 2 servers x 1", "decode", 1.5),
+    ("exo quantised x 1", "llama.cpp RPC, 2 servers x 1", "prefill 256", 3.0),
     ("exo quantised x 2", "llama.cpp x 2", "decode", 1.3),
     ("exo quantised x 2", "Transformers bf16 x 2", "decode", 5.0),
 )
@@ -72,11 +79,18 @@ def llama_python() -> str | None:
     return os.environ.get("EXO_LAB_LLAMA_PYTHON")
 
 
+def has_rpc(python: str) -> bool:
+    """Was its llama-cpp-python built with GGML_RPC?"""
+    where = "import llama_cpp, pathlib; print(pathlib.Path(llama_cpp.__file__).parent / 'lib')"
+    done = subprocess.run([python, "-c", where], capture_output=True, text=True, check=False)
+    return done.returncode == 0 and any(Path(done.stdout.strip()).glob("libggml-rpc.*"))
+
+
 def contestants(path: str, threads: tuple[int, ...]) -> dict[str, tuple[list[str], int]]:
     """Name -> (command, threads)."""
     found: dict[str, tuple[list[str], int]] = {}
     for count in threads:
-        for dtype in DTYPES:
+        for dtype in DTYPES if count == 1 else DTYPES[:1]:
             command = [sys.executable, "-m", "benchmarks.contestants.exo", path, str(count), dtype]
             found[f"exo {dtype} x {count}"] = command, count
         if importlib.util.find_spec("transformers") is not None:
@@ -84,6 +98,9 @@ def contestants(path: str, threads: tuple[int, ...]) -> dict[str, tuple[list[str
             found[f"Transformers bf16 x {count}"] = command, count
         if (python := llama_python()) is not None:
             found[f"llama.cpp x {count}"] = [python, "-m", "benchmarks.contestants.llama", path, str(count)], count
+            if count == 1 and has_rpc(python):
+                command = [python, "-m", "benchmarks.contestants.llama_rpc", path, "1"]
+                found["llama.cpp RPC, 2 servers x 1"] = command, 1
     return found
 
 
@@ -121,8 +138,8 @@ def measure(repeats: int, threads: tuple[int, ...] = (1, 2)) -> dict[str, Any]:
     running = {name: Process(command, count) for name, (command, count) in contestants(path, threads).items()}
     try:
         for what, (request, count) in requests.items():
-            cases = {name: _case(process, request) for name, process in running.items()}
-            seconds = interleave(cases, repeats)
+            takes_part = [name for name in running if what in BRIEF or not name.startswith(SLOW)]
+            seconds = interleave({name: _case(running[name], request) for name in takes_part}, repeats)
             data["rates"][what] = {name: [count / s for s in values] for name, values in seconds.items()}
     finally:
         for process in running.values():
@@ -148,7 +165,9 @@ def main() -> None:
     rows: list[list[str]] = []
     for name in rates["decode"]:
         threads = int(name.rpartition(" ")[2])
-        row = [name, *(f"{median(rates[what][name]):.{0 if 'prefill' in what else 1}f}" for what in rates)]
+        row = [name]
+        for what, found in rates.items():
+            row.append(f"{median(found[name]):.{0 if 'prefill' in what else 1}f}" if name in found else "")
         for what in ("decode", "prefill 256"):
             rival = f"llama.cpp x {threads}"
             row.append(f"{ratio(rates[what][name], rates[what][rival]):.2f}" if rival in rates[what] else "")

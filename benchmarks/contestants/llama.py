@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
+from llama_cpp import Llama, llama_get_logits  # pyright: ignore[reportMissingImports]
 
 from benchmarks.contestants.base import serve
 
@@ -20,10 +20,12 @@ class LlamaCpp:
         """In its own batches of 512."""
         self.model.reset()
         self.model.eval(ids)
+        llama_get_logits(self.model.ctx)
 
     def decode(self, token: int, position: int) -> None:
         """One token."""
         self.model.eval([token])
+        llama_get_logits(self.model.ctx)
 
 
 if __name__ == "__main__":

@@ -83,10 +83,16 @@ class LlamaRpc:
         """In its own batches of 512."""
         self.model.reset()
         self.model.eval(ids)
+        self._finish()
 
     def decode(self, token: int, position: int) -> None:
         """One token."""
         self.model.eval([token])
+        self._finish()
+
+    def _finish(self) -> None:
+        # eval() returns while the servers still compute; the logits are there when they are done.
+        llama_cpp.llama_get_logits(self.model.ctx)
 
     def close(self) -> None:
         """End the client, which still talks to its servers, then the servers."""
