@@ -7,18 +7,14 @@ deadline, and can be interrupted. Knows nothing of notebooks: `front/` does.
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-import psutil
-
 from exo_lab import __version__
-from exo_lab.cluster.catalogue import config_of, encode, tokenizer_of
-from exo_lab.core.errors import ConfigError, NodeError, PromptTooLong
+from exo_lab.cluster.asking import prepare
+from exo_lab.cluster.catalogue import config_of, tokenizer_of
+from exo_lab.cluster.looking import node_statuses, wait_for
+from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.messages import ModelRef
-from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
 from exo_lab.generation import Generation
 from exo_lab.node import planner
@@ -86,30 +82,7 @@ class Cluster:
 
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Every node that this one knows, itself first, the others by name. Lost ones stay visible for a while."""
-        now = time.monotonic()
-        me = NodeStatus(
-            device=self.node.device,
-            is_self=True,
-            address=self.node.card.control,
-            seen_s_ago=0.0,
-            load=psutil.cpu_percent() / 100,
-            memory_available_bytes=self.node.memory_available_bytes(),
-            how_found="this node",
-        )
-        peers = [
-            NodeStatus(
-                device=peer.card.device,
-                liveness=peer.liveness,
-                address=peer.control,
-                latency_s=peer.latency_s,
-                seen_s_ago=now - peer.heard_at,
-                load=peer.load,
-                memory_available_bytes=peer.memory_available_bytes,
-                how_found=peer.found_by,
-            )
-            for peer in self.node.members.peers.values()
-        ]
-        return (me, *sorted(peers, key=lambda peer: (peer.device.name, peer.device.id)))
+        return node_statuses(self.node)
 
     def models(self) -> tuple[LoadedModel, ...]:
         """Models that are loaded, with the plans that every node agreed on."""
@@ -154,25 +127,7 @@ class Cluster:
         Raises:
             NodeError: fewer after `timeout_s`; says who is there and what was wrong with the others.
         """
-        changed = threading.Event()
-        stop = self.on_change(lambda what: changed.set())
-        deadline = time.monotonic() + timeout_s
-        try:
-            while True:
-                changed.clear()
-                alive = tuple(node for node in self.nodes() if node.liveness == "alive")
-                if len(alive) >= count:
-                    return alive
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    there = ", ".join(node.device.name for node in alive)
-                    problems = " ".join(self.node.problems.values())
-                    raise NodeError(
-                        f"{len(alive)} of {count} nodes after {timeout_s:g} s: {there}. {problems}".rstrip()
-                    )
-                changed.wait(min(left, 0.1))
-        finally:
-            stop()
+        return wait_for(self, count, timeout_s)
 
     # -- models ------------------------------------------------------------------------------------------
 
@@ -205,27 +160,19 @@ class Cluster:
             PlanError: it does not fit, or the layers do not add up.
             ConfigError: a name that nobody has, an unknown strategy.
         """
-        from exo_lab.planning.choose import choose
-        from exo_lab.planning.problem import Problem
+        from exo_lab.cluster.planning import preview
 
-        config = config_of(model, None)
-        topology = self.node.topology
-        chosen = planner.select(self._by_name(topology.devices), devices)
-        listed = devices is not None or layers is not None
-        problem = Problem(
-            config=config,
-            topology=topology,
-            order=tuple(device.id for device in chosen) if listed else (),
-            context_tokens=context,
+        return preview(
+            self,
+            model,
+            strategy=strategy,
+            devices=devices,
+            layers=layers,
+            dtype=dtype,
+            engine=engine,
+            context=context,
             force=force,
         )
-        plan = choose(problem, "manual" if layers is not None else strategy, layers)
-        plan = msgspec.structs.replace(plan, dtype=dtype, engine=engine)
-        return PlanPreview(config=config, plan=plan, devices=topology.devices)
-
-    @staticmethod
-    def _by_name(devices: Sequence[Any]) -> list[Any]:
-        return sorted(devices, key=lambda device: (device.name, device.id))
 
     def load(self, model: str = DEFAULT_MODEL, *, progress: PlanProgress | None = None, **options: Any) -> LoadedModel:
         """Plan and have every stage load its layers; all or nothing. Takes the options of `plan`.
@@ -287,27 +234,15 @@ class Cluster:
             ConfigError: no model is loaded, or an option is wrong.
             PromptTooLong: prompt and max_tokens exceed the model's context.
         """
-        try:
-            params = msgspec.convert(_without_none(sampling), SamplingParams)
-        except msgspec.ValidationError as exc:
-            raise ConfigError(f"sampling: {exc}") from exc
         loaded = self._loaded(model)
         reference = self.node.models[loaded.plan.model]
-        tokenizer = tokenizer_of(reference.name, reference.digest)
-        text, ids = encode(tokenizer, prompt, raw, system)
-        room = loaded.config.context_length
-        if not ids:
-            raise ConfigError("the prompt is empty")
-        if len(ids) + params.max_tokens > room:
-            raise PromptTooLong(
-                f"the prompt has {len(ids)} tokens and max_tokens is {params.max_tokens}; {loaded.plan.model} has room "
-                f"for {room} in all. Shorten the prompt or ask for fewer tokens."
-            )
-        request = self.node.submit(loaded.plan, tuple(ids), params, tokenizer.eos, timeout_s)
+        question = prepare(loaded, tokenizer_of(reference.name, reference.digest), prompt, raw, system, sampling)
+        tokenizer, params = question.tokenizer, question.sampling
+        request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s)
         return Generation(
             request,
             tokenizer.stream(),
-            prompt=text,
+            prompt=question.text,
             stop=params.stop,
             decode=tokenizer.token_text,
             cancel=self.node.cancel,
@@ -357,11 +292,3 @@ class Cluster:
         if self._closed:
             return f"<Cluster {self.name}: closed>"
         return f"<Cluster {self.name}: {len(self.nodes())} nodes, models {[one.plan.model for one in self.models()]}>"
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    known = SamplingParams.__struct_fields__
-    unknown = [name for name in values if name not in known]
-    if unknown:
-        raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
-    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,72 @@
+"""What a user asks, checked and turned into tokens before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from exo_lab.cluster.catalogue import encode
+from exo_lab.core.errors import ConfigError, PromptTooLong
+from exo_lab.core.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from exo_lab.core.status import LoadedModel
+    from exo_lab.models.tokenizer import Tokenizer
+
+
+class Question(NamedTuple):
+    """A prompt that fits: its text as the model sees it, its tokens, and how to choose the answer's."""
+
+    text: str
+    ids: tuple[int, ...]
+    sampling: SamplingParams
+    tokenizer: Tokenizer
+
+
+def prepare(
+    loaded: LoadedModel,
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[Mapping[str, str]],
+    raw: bool,
+    system: str | None,
+    options: Mapping[str, Any],
+) -> Question:
+    """Check everything that can be checked here.
+
+    Args:
+        loaded: the model that is asked.
+        tokenizer: the model's.
+        prompt: what the user says, or a list of {"role", "content"} messages.
+        raw: no chat template.
+        system: a system message before the prompt.
+        options: fields of `SamplingParams`; None means not given.
+
+    Raises:
+        ConfigError: an option is wrong, or the prompt is empty.
+        PromptTooLong: prompt and max_tokens exceed the model's context.
+    """
+    try:
+        params = msgspec.convert(_without_none(options), SamplingParams)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"sampling: {exc}") from exc
+    text, ids = encode(tokenizer, prompt, raw, system)
+    room = loaded.config.context_length
+    if not ids:
+        raise ConfigError("the prompt is empty")
+    if len(ids) + params.max_tokens > room:
+        raise PromptTooLong(
+            f"the prompt has {len(ids)} tokens and max_tokens is {params.max_tokens}; {loaded.plan.model} has room "
+            f"for {room} in all. Shorten the prompt or ask for fewer tokens."
+        )
+    return Question(text, tuple(ids), params, tokenizer)
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    known = SamplingParams.__struct_fields__
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: value for name, value in values.items() if value is not None}

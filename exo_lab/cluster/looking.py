@@ -1,0 +1,65 @@
+"""What a node sees of the others, as pictures for people, and waiting until they are there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from exo_lab.core.errors import NodeError
+from exo_lab.core.status import NodeStatus
+
+if TYPE_CHECKING:
+    from exo_lab.cluster.cluster import Cluster
+    from exo_lab.node.node import Node
+
+
+def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
+    """See `Cluster.nodes`."""
+    now = time.monotonic()
+    me = NodeStatus(
+        device=node.device,
+        is_self=True,
+        address=node.card.control,
+        seen_s_ago=0.0,
+        load=psutil.cpu_percent() / 100,
+        memory_available_bytes=node.memory_available_bytes(),
+        how_found="this node",
+    )
+    peers = [
+        NodeStatus(
+            device=peer.card.device,
+            liveness=peer.liveness,
+            address=peer.control,
+            latency_s=peer.latency_s,
+            seen_s_ago=now - peer.heard_at,
+            load=peer.load,
+            memory_available_bytes=peer.memory_available_bytes,
+            how_found=peer.found_by,
+        )
+        for peer in node.members.peers.values()
+    ]
+    return (me, *sorted(peers, key=lambda peer: (peer.device.name, peer.device.id)))
+
+
+def wait_for(cluster: Cluster, count: int, timeout_s: float) -> tuple[NodeStatus, ...]:
+    """See `Cluster.wait_for`."""
+    changed = threading.Event()
+    stop = cluster.on_change(lambda what: changed.set())
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            changed.clear()
+            alive = tuple(node for node in cluster.nodes() if node.liveness == "alive")
+            if len(alive) >= count:
+                return alive
+            left = deadline - time.monotonic()
+            if left <= 0:
+                there = ", ".join(node.device.name for node in alive)
+                problems = " ".join(cluster.node.problems.values())
+                raise NodeError(f"{len(alive)} of {count} nodes after {timeout_s:g} s: {there}. {problems}".rstrip())
+            changed.wait(min(left, 0.1))
+    finally:
+        stop()
