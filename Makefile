@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NPM_STAMP := labextension/node_modules/.installed
 MODEL := smollm2-135m
 # The CPU build, the same everywhere; the package itself allows a range.
 TORCH := torch==2.13.0
@@ -26,23 +27,31 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
+# What the extension's own tests and linters need; building it needs less, and the package's build sees to that.
+$(NPM_STAMP): labextension/package-lock.json
+	cd labextension && npm ci --no-audit --no-fund --loglevel=error
+	touch $(NPM_STAMP)
+
 model: $(STAMP)
 	$(BIN)/exo-lab models --fetch $(MODEL)
 
 demo: model
 	$(BIN)/exo-lab demo
 
-test: model
+test: model $(NPM_STAMP)
+	cd labextension && npm test
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(STAMP) $(NPM_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	cd labextension && npm run lint
 
-format: $(STAMP)
+format: $(STAMP) $(NPM_STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	cd labextension && npm run format
 
 bench: model
 	$(BIN)/python -m benchmarks
