@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from exo_lab.core.device import Device
+from exo_lab.core.pace import Pace
 from exo_lab.core.plan import Plan
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.topology import Topology
@@ -71,6 +72,7 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     memory_available_bytes: int = 0
     card_version: int = 0
     plans: tuple[tuple[str, int, str], ...] = ()  # (model, epoch, proposer) that this node has active
+    paces: tuple[Pace, ...] = ()  # what it measured of the models that it held
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -251,4 +253,16 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     node: str
 
 
-DataMessage = Step | Token | Cancel | Failed
+class Echo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Send this back: how a data thread measures the way to another. May carry a tensor, which does not come back.
+
+    `stamp` tells the asker which one it was. Of no request: `request` is empty.
+    """
+
+    node: str  # who asks
+    stamp: int
+    back: bool = False
+    request: str = ""
+
+
+DataMessage = Step | Token | Cancel | Failed | Echo

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
     from exo_lab.engines.base import Engine
+    from exo_lab.node.pace import Meter
 
 
 class PlanKey(NamedTuple):
@@ -26,10 +27,10 @@ def key_of(plan: Plan) -> PlanKey:
 class Hold:
     """A loaded stage: the engine belongs to the data thread from `install` on."""
 
-    __slots__ = ("config", "engine", "plan", "stage")
+    __slots__ = ("config", "engine", "meter", "plan", "stage")
 
-    def __init__(self, plan: Plan, stage: int, engine: Engine, config: ModelConfig) -> None:
-        self.plan, self.stage, self.engine, self.config = plan, stage, engine, config
+    def __init__(self, plan: Plan, stage: int, engine: Engine, config: ModelConfig, meter: Meter) -> None:
+        self.plan, self.stage, self.engine, self.config, self.meter = plan, stage, engine, config, meter
 
     @property
     def key(self) -> PlanKey:

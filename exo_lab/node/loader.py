@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import Cancelled, DoesNotFit, ModelNotFound
 from exo_lab.core.messages import Done, LoadShard, Progress
+from exo_lab.engines.calibrate import calibrate
 from exo_lab.node.holds import Hold
 from exo_lab.node.model_names import check_name
+from exo_lab.node.pace import Meter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -32,6 +34,7 @@ class Loader:
         make_engine: see `NodeParts`.
         memory_limit_bytes: the emulated memory; 0: no limit of ours.
         folders: from where peers may name files, see `model_names`.
+        slowdown: of an emulated device.
     """
 
     def __init__(
@@ -41,9 +44,10 @@ class Loader:
         make_engine: EngineFactory,
         memory_limit_bytes: int,
         folders: Sequence[Path] | None = None,
+        slowdown: float = 1.0,
     ) -> None:
         self._node, self._open_model, self._make_engine = node, open_model, make_engine
-        self._memory_limit_bytes, self._folders = memory_limit_bytes, folders
+        self._memory_limit_bytes, self._folders, self._slowdown = memory_limit_bytes, folders, slowdown
         self._own: set[str] = set()
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"exo-load-{node}")
@@ -102,10 +106,13 @@ class Loader:
             engine = self._make_engine(order.plan.engine, order.plan.dtype)
             try:
                 self._fill(engine, source, order, report)
+                report(0, 0, "measuring")
+                calibrated = calibrate(engine, order.plan.shards[order.stage], source.config)
             except BaseException:
                 engine.close()
                 raise
-            return Hold(order.plan, order.stage, engine, source.config)
+            meter = Meter(len(order.plan.shards[order.stage]), calibrated, self._slowdown)
+            return Hold(order.plan, order.stage, engine, source.config, meter)
         finally:
             source.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from exo_lab.core.messages import NodeCard
+from exo_lab.core.pace import Pace
 from exo_lab.core.status import Liveness
 from exo_lab.core.topology import LinkKind
 from exo_lab.discovery.merge import move
@@ -34,6 +35,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     load: float | None = None
     memory_available_bytes: int | None = None
     plans: tuple[tuple[str, int, str], ...] = ()
+    paces: tuple[Pace, ...] = ()
 
     @property
     def id(self) -> str:
@@ -87,6 +89,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     memory_available_bytes: int
     plans: tuple[tuple[str, int, str], ...]
     now: float
+    paces: tuple[Pace, ...] = ()
 
 
 class Silent(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +159,7 @@ def step(members: Members, event: Event) -> Members:
                     load=event.load,
                     memory_available_bytes=event.memory_available_bytes,
                     plans=event.plans,
+                    paces=event.paces,
                 ),
             )
         case Silent(id=peer_id, now=now) if peer_id in members.peers:

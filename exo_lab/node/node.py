@@ -23,7 +23,8 @@ from exo_lab.core import messages as msg
 from exo_lab.core.errors import ExoError, FrameError, GenerationTimeout, NodeLost, TransportError
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
-from exo_lab.node.orders import RequesterLost, Stop
+from exo_lab.node.orders import Measure, RequesterLost, Stop
+from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PAYLOAD_BYTES = 1 << 20
+BULK_EVERY = 8  # of so many measurements of the links, one is of their bandwidth
 
 
 class Node:
@@ -66,8 +68,12 @@ class Node:
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
         self.stages = Stages(self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit)
         self.ring = Ring(self.id, parts.data, self.stages, self.peers.data_address, self.timing)
-        self._loader = Loader(self.id, parts.open_model, parts.make_engine, limit, parts.model_folders)
-        self.book = PlanBook(self.id, self._loader, self.ring, lambda: self._notify("plans"))
+        self._loader = Loader(
+            self.id, parts.open_model, parts.make_engine, limit, parts.model_folders, self.device.slowdown
+        )
+        self.paces = Paces()
+        self.book = PlanBook(self.id, self._loader, self.ring, self.paces, lambda: self._notify("plans"))
+        self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -90,6 +96,7 @@ class Node:
         self._tasks.start(self.peers.ping_all(self._catch_up), "pings")
         self._tasks.start(self.peers.greet_missing(), "greetings")
         self._tasks.start(self._sweep(), "sweep")
+        self._tasks.start(self._measure_links(), "links")
 
     async def stop(self) -> None:
         """Say goodbye, end every generation, free everything. Idempotent; takes at most a few seconds."""
@@ -258,6 +265,7 @@ class Node:
             memory_available_bytes=self.memory_available_bytes(),
             card_version=self.card.version,
             plans=self.book.offered,
+            paces=self.paces.all,
         )
 
     # -- plans of ours -----------------------------------------------------------------------------------
@@ -301,6 +309,16 @@ class Node:
         """End a generation on every node. Any thread; idempotent; returns at once."""
         request.cancel()
         self.ring.post(Stop(request))
+
+    async def _measure_links(self) -> None:
+        """Now and then, for ever: a few bytes often, many seldom. The data thread does it if it has nothing to do."""
+        count = 0
+        while True:
+            await asyncio.sleep(self.timing.measure_every_s)
+            peers = tuple(peer.id for peer in self.members.alive())
+            if peers:
+                self.ring.post(Measure(peers, bulk=count % BULK_EVERY == BULK_EVERY - 1))
+                count += 1
 
     async def _sweep(self) -> None:
         while True:

@@ -41,8 +41,15 @@ class RequesterLost(NamedTuple):
     address: str
 
 
+class Measure(NamedTuple):
+    """Send an echo to each of these nodes, unless somebody's answer is being computed."""
+
+    nodes: tuple[str, ...]
+    bulk: bool = False
+
+
 class Shutdown(NamedTuple):
     """Wake up and leave the loop."""
 
 
-Order = Install | Retire | Start | Stop | RequesterLost | Shutdown
+Order = Install | Retire | Start | Stop | RequesterLost | Measure | Shutdown

@@ -15,7 +15,7 @@ import psutil
 
 from exo_lab.core.errors import ExoError, FrameError, NodeLost, PeerUnreachable, TransportError
 from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard, Ping, Pong
-from exo_lab.core.topology import Sighting, Topology, link, topology
+from exo_lab.core.topology import Link, Sighting, Topology, link, topology
 from exo_lab.node import membership as m
 from exo_lab.node.ways import Ways
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from exo_lab.discovery.base import Discovery, Found
+    from exo_lab.node.echoes import LinkFigures
     from exo_lab.node.problems import Problems
     from exo_lab.node.timing import Timing
     from exo_lab.transport.base import ControlPort
@@ -74,6 +75,8 @@ class Peers:
         self._control, self._identity, self._problems = control, identity, problems
         self._watcher, self._timing, self._refused = watcher, timing, refused
         self._ways = Ways()
+        # What the data thread measured of the way to a peer; the node puts its ring here.
+        self.link_figures: Callable[[str], LinkFigures | None] = lambda peer: None
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -84,17 +87,20 @@ class Peers:
         sightings = [Sighting(device=self.card.device, version=self.card.version)]
         sightings += [Sighting(device=peer.card.device, version=peer.card.version) for peer in peers]
         to_wall_clock = time.time() - time.monotonic()
-        links = [
-            link(
-                self.card.device.id,
-                peer.id,
-                kind="loopback" if peer.card.host == self.card.host and peer.kind == "unknown" else peer.kind,
-                latency_s=peer.latency_s,
-                measured_at=0.0 if peer.latency_s is None else to_wall_clock + peer.heard_at,
-            )
-            for peer in peers
-        ]
-        return topology(sightings, links)
+        return topology(sightings, [self._link(peer, to_wall_clock) for peer in peers])
+
+    def _link(self, peer: m.Peer, to_wall_clock: float) -> Link:
+        figures = self.link_figures(peer.id)
+        # A ping goes through two control loops as well, so it is only better than nothing.
+        latency_s = peer.latency_s if figures is None else figures.latency_s
+        return link(
+            self.card.device.id,
+            peer.id,
+            kind="loopback" if peer.card.host == self.card.host and peer.kind == "unknown" else peer.kind,
+            latency_s=latency_s,
+            bandwidth_bytes_per_s=None if figures is None else figures.bandwidth_bytes_per_s,
+            measured_at=0.0 if latency_s is None else to_wall_clock + peer.heard_at,
+        )
 
     def data_address(self, node: str, lost_too: bool = False) -> str | None:
         """Where a living peer takes frames, or took them if it is lost and `lost_too`. Any thread."""
@@ -224,6 +230,7 @@ class Peers:
                     load=reply.load,
                     memory_available_bytes=reply.memory_available_bytes,
                     plans=reply.plans[:MAX_PLANS_TOLD],
+                    paces=reply.paces[:MAX_PLANS_TOLD],
                     now=time.monotonic(),
                 )
             )

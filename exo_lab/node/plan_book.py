@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exo_lab.core.messages import ControlMessage, LoadShard, ModelRef
     from exo_lab.core.plan import Plan
     from exo_lab.node.loader import Loader
+    from exo_lab.node.pace import Paces
     from exo_lab.node.ring import Ring
 
 MAX_MODELS = 64
@@ -32,10 +33,10 @@ MAX_EPOCH_LEAP = 1 << 20  # above the highest one known, so that nobody uses up 
 class PlanBook:
     """See the module. `plans` and `models` are replaced, never changed, so any thread may read them."""
 
-    def __init__(self, node: str, loader: Loader, ring: Ring, changed: Callable[[], object]) -> None:
+    def __init__(self, node: str, loader: Loader, ring: Ring, paces: Paces, changed: Callable[[], object]) -> None:
         self.plans: dict[str, Plan] = {}  # the active plan of each model
         self.models: dict[str, ModelRef] = {}
-        self._node, self._loader, self._ring, self._changed = node, loader, ring, changed
+        self._node, self._loader, self._ring, self._paces, self._changed = node, loader, ring, paces, changed
         self.highest_epoch = 0  # that was ever heard of here
         self._loads = 0
         self._loaded: dict[PlanKey, Hold] = {}  # loaded here and not yet handed to the data thread
@@ -63,7 +64,7 @@ class PlanBook:
         Raises:
             StaleEpoch: the stage is not this node's.
             NodeError: it loads enough already.
-        BadPlan: it holds this one already, or it is not plausible.
+            BadPlan: it holds this one already, or it is not plausible.
             ExoError: see `Loader`.
         """
         if order.plan.stage_of(self._node) != order.stage:
@@ -106,6 +107,7 @@ class PlanBook:
         hold = self._loaded.pop(key, None)
         if hold is not None:
             self._installed.add(key)
+            self._paces.keep(model.digest, plan, hold.meter)
             self._ring.post(Install(hold))
         self.adopt(plan, model)
 

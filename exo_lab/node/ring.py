@@ -12,18 +12,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import msgspec
+
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
-from exo_lab.core.messages import Cancel, Failed, Step, Token
+from exo_lab.core.messages import Cancel, Echo, Failed, Step, Token
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
-from exo_lab.node.orders import Install, Order, RequesterLost, Retire, Shutdown, Start, Stop
+from exo_lab.node.echoes import Echoes
+from exo_lab.node.orders import Install, Measure, Order, RequesterLost, Retire, Shutdown, Start, Stop
 from exo_lab.node.outbox import Outbox, Unsent
 from exo_lab.node.stage import Stages, ToAddress, ToNode
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from exo_lab.core.messages import DataMessage, SessionSpec
     from exo_lab.core.plan import Plan
@@ -66,6 +69,7 @@ class Ring:
         self._timing = timing or Timing()
         self._outbox = Outbox(port, self._timing.send_timeout_s)
         self._steps = StepQueue()
+        self.echoes = Echoes(node, time.perf_counter)
         self._lock = threading.Lock()  # of the next two
         self._requests: dict[str, Request] = {}
         self._ended = False
@@ -184,7 +188,10 @@ class Ring:
                 self._stop(request)
             case RequesterLost(node=node, address=address):
                 self._outbox.forget(address)
+                self.echoes.forget(node)
                 self.stages.shelf.end_of_requester(node)
+            case Measure(nodes=nodes, bulk=bulk):
+                self._measure(nodes, bulk=bulk)
             case Shutdown():
                 self._running = False
             case _:
@@ -201,6 +208,29 @@ class Ring:
                 self._forget(request)
             case Failed(request=request, error=error, message=text, node=node):
                 self._failed(request, from_wire(error, text, node))
+            case Echo():
+                self._echo(message)
+
+    def _measure(self, nodes: Sequence[str], *, bulk: bool) -> None:
+        """Links are measured in quiet moments: an answer must not wait for that, and would be measured with it."""
+        if self.stages.shelf.figures.sessions or self.requests:
+            return
+        for node in nodes:
+            address = self._address_of(node, False)
+            if address is not None:
+                self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
+
+    def _echo(self, echo: Echo) -> None:
+        if echo.back:
+            if not self.echoes.came(echo):
+                self.stages.counters["late echo"] += 1
+            return
+        # To members only: who is none could have us send to anybody.
+        address = self._address_of(echo.node, False)
+        if address is None:
+            self.stages.counters["echo for a stranger"] += 1
+        else:
+            self._outbox.send(address, msgspec.structs.replace(echo, back=True))
 
     # -- generations of ours -----------------------------------------------------------------------------
 
@@ -300,6 +330,8 @@ class Ring:
                 self._forget(request)
                 if session is not None:
                     self._cancel_on(session.hold.plan, request)
+            case Echo():
+                pass  # the pings will tell
             case Cancel(request=request):
                 # It frees the session itself, when it sees that we are gone or that nothing comes any more.
                 log.info("node %s: no Cancel of %s: %s", self.node, request, unsent.error)

@@ -129,6 +129,7 @@ class Stages:
         began = self._clock()
         out = hold.engine.forward(step.request, x, step.position, want)
         compute_s = self._stretch(self._clock() - began)
+        hold.meter.computed(x.shape[0], step.position, compute_s, head=want == "last")
         self.shelf.computed(session, step.position + x.shape[0])
         if not hold.is_last:
             return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
@@ -138,6 +139,7 @@ class Stages:
 
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
         timing = StageTiming(self.node, compute_s, self._clock() - started)
+        hold.meter.handled(timing.handling_s - compute_s)
         return Step(
             request=step.request,
             model=step.model,

@@ -14,7 +14,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     `greet_again_s`: pause before an address that did not answer is tried once more. `send_timeout_s`: a node that takes
     no frame for so long cannot be reached. `idle_session_s`: a session that nothing comes for is freed.
     `retire_after_s`: the shard of a replaced plan still takes requests for so long. `collect_s`: what a node waits for
-    its neighbours' topology, for each hop that they may still go.
+    its neighbours' topology, for each hop that they may still go. `measure_every_s`: between two echoes on each link.
     """
 
     hello_timeout_s: float = 3.0
@@ -27,5 +27,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     idle_session_s: float = 600.0
     retire_after_s: float = 2.0
     collect_s: float = 1.0
+    measure_every_s: float = 0.5
     leave_timeout_s: float = 0.5
     close_timeout_s: float = 5.0

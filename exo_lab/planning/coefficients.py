@@ -8,6 +8,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
+    from exo_lab.core.pace import Measured
 
 Origin = Literal["measured", "chip table", "assumed"]
 
@@ -16,7 +17,7 @@ COMPUTE_EFFICIENCY = 0.3  # of peak FLOPS in matrix products of a prompt (our as
 BANDWIDTH_EFFICIENCY = 0.7  # of peak memory bandwidth in matrix-vector products (our assumption)
 CPU_TFLOPS = 0.05  # one core's worth of float32, for a device that says nothing
 CPU_BANDWIDTH = 20e9  # bytes a second, for a device that says nothing
-OVERHEAD_S = 0.5e-3  # of one step of one stage beyond its layers: taking the frame, launching, handing on
+OVERHEAD_S = 0.1e-3  # of one step of one stage beyond its layers: checks and book-keeping (measured on our own CPU)
 
 
 class Coefficient(msgspec.Struct, frozen=True):
@@ -25,21 +26,6 @@ class Coefficient(msgspec.Struct, frozen=True):
     value: float
     unit: str
     origin: Origin
-
-
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one model on one device, in seconds; None where it was not.
-
-    `layer_s`: one layer, one position (mean over layers). `prefill_layer_s`: one layer, one position of a prompt.
-    `overhead_s`: one step beyond its layers. `embedding_s`, `head_s`: what the first and last stage do besides, for one
-    position. An emulated device's slowdown is in these figures already.
-    """
-
-    layer_s: float | None = None
-    prefill_layer_s: float | None = None
-    overhead_s: float | None = None
-    embedding_s: float | None = None
-    head_s: float | None = None
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):

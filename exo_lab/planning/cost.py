@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from exo_lab.planning.coefficients import Measured, Speed, speed_of
+from exo_lab.core.pace import Measured
+from exo_lab.planning.coefficients import Speed, speed_of
 from exo_lab.planning.links import Hop, links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 
@@ -254,6 +255,8 @@ def _times(costs: Costs, speed: Speed, measured: Measured, *, prefill: bool) -> 
     if known is not None:
         # A mean over the layers of the model: shared out by size where the file's layers differ.
         mean = sum(sizes) / len(sizes)
+        if not prefill and measured.attend_s:
+            known += measured.attend_s * min(problem.prompt_tokens, config.sliding_window or problem.prompt_tokens)
         by_size = {size: tokens * known * (size / mean if mean else 1.0) for size in set(sizes)}
         limit: Limit = "measured"
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from exo_lab.planning.coefficients import Coefficient, Measured
+from exo_lab.core.pace import Measured
+from exo_lab.planning.coefficients import Coefficient
 from exo_lab.planning.text import seconds_text
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import msgspec
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.model import ModelConfig
+from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Topology
-from exo_lab.planning.coefficients import Measured
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device

@@ -7,8 +7,8 @@ import random
 
 from exo_lab.core.device import Device, Flops
 from exo_lab.core.model import ModelConfig
+from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Sighting, link, topology
-from exo_lab.planning.coefficients import Measured
 from exo_lab.planning.cost import Costs
 from exo_lab.planning.problem import Mix, Problem
 

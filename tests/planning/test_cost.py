@@ -10,9 +10,10 @@ import pytest
 
 from exo_lab.core.device import Flops
 from exo_lab.core.errors import ConfigError
+from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Sighting, link, topology
 from exo_lab.planning.choose import choose
-from exo_lab.planning.coefficients import BANDWIDTH_EFFICIENCY, OVERHEAD_S, Measured, speed_of
+from exo_lab.planning.coefficients import BANDWIDTH_EFFICIENCY, OVERHEAD_S, speed_of
 from exo_lab.planning.cost import ACTIVATION_BYTES, TOKEN_BYTES, Costs, predict
 from exo_lab.planning.links import LINK_DEFAULTS, Links
 from exo_lab.planning.problem import Mix, Problem, weight_scale

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from exo_lab.core.pace import Measured
 from exo_lab.planning.choose import STRATEGIES, choose
-from exo_lab.planning.coefficients import Measured
 from exo_lab.planning.cost import Costs, predict
 from exo_lab.planning.explain import Explanation, explain
 from tests.planning.clusters import MIB, device, problem
