@@ -25,6 +25,7 @@ from exo_lab.node.thread import ControlThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from exo_lab.cluster.planning import Explained, Wish
     from exo_lab.launch.kernels import Kernels
     from exo_lab.node.doctor import Finding
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
@@ -131,48 +132,47 @@ class Cluster:
 
     # -- models ------------------------------------------------------------------------------------------
 
-    def plan(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        strategy: str = DEFAULT_STRATEGY,
-        devices: Sequence[str] | None = None,
-        layers: Sequence[int] | None = None,
-        dtype: str = "auto",
-        engine: str = "auto",
-        context: int = CONTEXT_TOKENS,
-        force: bool = False,
-    ) -> PlanPreview:
+    def plan(self, model: str = DEFAULT_MODEL, **options: Any) -> PlanPreview:
         """What `load` would do. Loads nothing.
 
         Args:
             model: a name, a path or a hub id.
-            strategy: one of `planning.choose.STRATEGIES`.
-            devices: names or ids, in ring order; all nodes, in an order that the strategy chooses, if None.
-            layers: layers per device, in the order of `devices`; overrides the strategy.
-            dtype: "auto", "float32", "bfloat16", "quantised".
-            engine: "auto", "torch", "numpy".
-            context: tokens of prompt and answer that the memory must hold.
-            force: plan even what the memory check says does not fit.
+            options: fields of `cluster.planning.Wish`: `strategy` (one of `planning.choose.STRATEGIES`), `devices`
+                (names or ids in ring order; all nodes, in an order that the strategy chooses, if not given), `layers`
+                (per device, in the order of `devices`; overrides the strategy), `dtype` ("auto", "float32",
+                "bfloat16", "quantised"), `engine` ("auto", "torch", "numpy"), `context` (tokens of prompt and answer
+                that the memory must hold), `prompt` (tokens of a typical prompt), `objective` ("decode",
+                "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit).
 
         Raises:
             ModelError: the model cannot be found or run.
             PlanError: it does not fit, or the layers do not add up.
-            ConfigError: a name that nobody has, an unknown strategy.
+            ConfigError: a name that nobody has, an unknown strategy or option.
         """
         from exo_lab.cluster.planning import preview
 
-        return preview(
-            self,
-            model,
-            strategy=strategy,
-            devices=devices,
-            layers=layers,
-            dtype=dtype,
-            engine=engine,
-            context=context,
-            force=force,
-        )
+        return preview(self, model, self._wish(options))[0]
+
+    def explain(self, model: str = DEFAULT_MODEL, *, compare: bool = True, **options: Any) -> Explained:
+        """A plan as `plan` makes it, with what it is predicted to do, what binds it, and what was rejected and why.
+
+        Args:
+            model: a name, a path or a hub id.
+            compare: also plan with the other strategies and objectives, to say what they would give.
+            options: those of `plan`.
+
+        Raises:
+            ExoError: as `plan`.
+        """
+        from exo_lab.cluster.planning import explained
+
+        return explained(self, model, self._wish(options), compare=compare)
+
+    @staticmethod
+    def _wish(options: Mapping[str, Any]) -> Wish:
+        from exo_lab.cluster.planning import wish_of
+
+        return wish_of({"strategy": DEFAULT_STRATEGY, "context": CONTEXT_TOKENS, **options})
 
     def load(self, model: str = DEFAULT_MODEL, *, progress: PlanProgress | None = None, **options: Any) -> LoadedModel:
         """Plan and have every stage load its layers; all or nothing. Takes the options of `plan`.

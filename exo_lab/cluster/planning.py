@@ -2,48 +2,111 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from exo_lab.cluster.catalogue import config_of
+from exo_lab.core.errors import ConfigError
 from exo_lab.core.status import PlanPreview
 from exo_lab.node import planner
+from exo_lab.node.pace import measured_of
+from exo_lab.planning.choose import choose
+from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from exo_lab.cluster.cluster import Cluster
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.core.pace import Measured
+    from exo_lab.core.topology import Link
+    from exo_lab.node.node import Node
+    from exo_lab.planning.explain import Explanation
 
 
-def preview(
-    cluster: Cluster,
-    model: str,
-    *,
-    strategy: str,
-    devices: Sequence[str] | None,
-    layers: Sequence[int] | None,
-    dtype: str,
-    engine: str,
-    context: int,
-    force: bool,
-) -> PlanPreview:
-    """See `Cluster.plan`."""
-    from exo_lab.planning.choose import choose
-    from exo_lab.planning.problem import Problem
+def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tuple[str, Measured], ...]:
+    """What this node and its living peers measured of a model, by device id; who never held it is not there."""
+    said = {peer.id: peer.paces for peer in node.members.alive()}
+    said[node.id] = node.paces.all
+    found = {device: measured_of(paces, digest, dtype, engine) for device, paces in said.items()}
+    return tuple((device, measured) for device, measured in sorted(found.items()) if measured is not None)
 
-    config = config_of(model, None)
-    topology = cluster.node.topology
-    by_name = sorted(topology.devices, key=lambda device: (device.name, device.id))
-    chosen = planner.select(by_name, devices)
-    listed = devices is not None or layers is not None
-    problem = Problem(
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user may say of a plan; `Cluster.plan` explains the fields."""
+
+    strategy: str
+    devices: tuple[str, ...] | None = None
+    layers: tuple[int, ...] | None = None
+    dtype: str = "auto"
+    engine: str = "auto"
+    context: int
+    prompt: int = PROMPT_TOKENS
+    objective: Objective = "decode"
+    mix: Mix | None = None
+    force: bool = False
+
+
+class Explained(NamedTuple):
+    """A plan that was made and not loaded, with what it is predicted to do and why it is so."""
+
+    preview: PlanPreview
+    explanation: Explanation
+    links: tuple[Link, ...]  # that its hops were priced with
+
+
+def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str] = ()) -> Problem:
+    """The planning task of a model on this node's cluster, with everything that was measured.
+
+    Raises:
+        ConfigError: a number or an objective that cannot be.
+    """
+    return Problem(
         config=config,
-        topology=topology,
-        order=tuple(device.id for device in chosen) if listed else (),
-        context_tokens=context,
-        force=force,
+        topology=node.topology,
+        order=tuple(order),
+        context_tokens=wish.context,
+        prompt_tokens=wish.prompt,
+        objective=wish.objective,
+        mix=wish.mix,
+        weight_scale=weight_scale(config, wish.dtype),
+        force=wish.force,
+        measured=measurements(node, config.digest, wish.dtype, wish.engine),
     )
-    plan = choose(problem, "manual" if layers is not None else strategy, layers)
-    plan = msgspec.structs.replace(plan, dtype=dtype, engine=engine)
-    return PlanPreview(config=config, plan=plan, devices=topology.devices)
+
+
+def preview(cluster: Cluster, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
+    """A plan and what it was made for. See `Cluster.plan`."""
+    config = config_of(model, None)
+    devices = cluster.node.topology.devices
+    by_name = sorted(devices, key=lambda device: (device.name, device.id))
+    chosen = planner.select(by_name, wish.devices)
+    listed = wish.devices is not None or wish.layers is not None
+    problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else ())
+    plan = choose(problem, "manual" if wish.layers is not None else wish.strategy, wish.layers)
+    plan = msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine)
+    return PlanPreview(config=config, plan=plan, devices=devices), problem
+
+
+def explained(cluster: Cluster, model: str, wish: Wish, *, compare: bool) -> Explained:
+    """See `Cluster.explain`."""
+    from exo_lab.planning.explain import explain
+
+    made, problem = preview(cluster, model, wish)
+    return Explained(made, explain(problem, made.plan, compare=compare), problem.topology.links)
+
+
+def wish_of(options: Mapping[str, Any]) -> Wish:
+    """Options as a user gives them; a mix may be a mapping of weights.
+
+    Raises:
+        ConfigError: an option that there is not, or a value that it cannot have.
+    """
+    unknown = [name for name in options if name not in Wish.__struct_fields__]
+    if unknown:
+        raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(Wish.__struct_fields__)}")
+    try:
+        return msgspec.convert(dict(options), Wish)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"plan: {exc}") from exc

@@ -77,6 +77,17 @@ number = _checked(float, "a number")
 names_list = _list_of(str)
 
 
+def weights(text: str) -> dict[str, float]:
+    """`decode=100,prefill=1` as weights by name."""
+    found: dict[str, float] = {}
+    for part in names_list(text):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"{part!r} is not NAME=WEIGHT, such as decode=100")
+        found[name.strip()] = number(value)
+    return found
+
+
 def option(*flags: str, words: Words = "", **settings: Any) -> Option:
     """An option as `argparse.add_argument` takes it, and what completes its value."""
     return Option(flags, settings, words)
@@ -128,8 +139,17 @@ PLAN = (
     option("--dtype", choices=("auto", "float32", "bfloat16", "quantised"), default="auto", help="what weights become"),
     ENGINE,
     option("--context", type=integer, default=2048, metavar="TOKENS", help="prompt and answer that memory must hold"),
+    option("--prompt", type=integer, metavar="TOKENS", help="length of a typical prompt (default: 512)"),
+    option(
+        "--objective",
+        choices=("decode", "throughput", "prefill"),
+        default="decode",
+        help="what the strategy optimal makes small: a token, one of many requests, the time to the first one",
+    ),
+    option("--mix", type=weights, metavar="NAME=W,...", help="a weighted sum of these: decode=100,prefill=1"),
     option("--force", action="store_true", help="also if the memory check says that it does not fit"),
 )
+EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (
     option("-m", "--model", metavar="MODEL", words="model", help="which of the loaded models"),
     option("--raw", action="store_true", help="complete the text as it is, without the chat template"),
@@ -170,7 +190,11 @@ VERBS: tuple[Verb, ...] = (
         (LAN, PEERS, DISCOVERY, WAIT),
         ("shell",),
     ),
-    Verb("plan", "what load would do: who gets which layers, and why. Loads nothing", PLAN),
+    Verb(
+        "plan",
+        "what load would do: who gets which layers, what it gives, and why. Loads nothing",
+        (*PLAN, EXPLAIN),
+    ),
     Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
     Verb("unload", "have every node forget a model", (MODEL,)),
     Verb(

@@ -107,17 +107,14 @@ class ClusterView:
         return loaded
 
     def _predict(self, loaded: LoadedModel, change: PlanChange, *, force: bool) -> Prediction:
+        from exo_lab.cluster.planning import problem_of, wish_of
         from exo_lab.planning.choose import choose
-        from exo_lab.planning.problem import Problem
 
         used = _used(change)
-        problem = Problem(
-            config=loaded.config,
-            topology=self.cluster.node.topology,
-            order=tuple(device for device, _ in used) if change.layers is not None else (),
-            context_tokens=change.context_tokens,
-            force=force,
-        )
+        options = {"dtype": loaded.plan.dtype, "engine": loaded.plan.engine, "context": change.context_tokens}
+        wish = wish_of({"strategy": change.strategy or self.default_strategy, "force": force, **options})
+        order = [device for device, _ in used] if change.layers is not None else []
+        problem = problem_of(self.cluster.node, loaded.config, wish, order)
         if change.layers is None:
             plan = choose(problem, change.strategy or self.default_strategy)
         else:
@@ -128,6 +125,7 @@ class ClusterView:
 
     def _costs(self, problem: Problem, plan: Plan) -> dict[str, object]:
         from exo_lab.planning.cost import Costs
+        from exo_lab.planning.origins import coefficient_rows
 
         places = [problem.device(device) for device in plan.devices]
         costs = Costs(problem, places)
@@ -143,13 +141,13 @@ class ClusterView:
             )
             for device, shard, needed, stage_s in zip(places, plan.shards, made.memory_bytes, made.stage_s, strict=True)
         )
-        origins = {speed.flops.origin for speed in costs.speeds} | {speed.bandwidth.origin for speed in costs.speeds}
+        rows = coefficient_rows(costs, plan, {device: device for device in plan.devices})
         return {
             "devices": devices,
             "tokens_per_s": made.tokens_per_s,
             "ttft_s": made.ttft_s,
             "prompt_tokens": problem.prompt_tokens,
-            "origin": ", ".join(sorted(origins)),
+            "origin": ", ".join(sorted({row[-1] for row in rows})),
         }
 
     def _named(self, error: ExoError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.front import html
+from exo_lab.front.explanation_view import explanation_html, explanation_text
 from exo_lab.front.nodes_view import show_shard
 from exo_lab.front.ring_svg import ring_svg, ring_text
 from exo_lab.front.roster import Roster
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.core.status import LoadedModel, PlanPreview
     from exo_lab.core.topology import Link
+    from exo_lab.planning.explain import Explanation
 
 HEADER = ("#", "node", "stage", "layers", "weights in the file", "memory", "chip")
 RIGHT = ("stage", "weights in the file", "memory")
@@ -37,6 +39,8 @@ class PlanView(View):
         devices: those of the cluster, used or not.
         links: where measured hop latencies come from.
         loaded: is the plan in force, or only a proposal?
+        explanation: what it is predicted to do, and why it is so.
+        in_full: show all of that, not only the prediction.
     """
 
     def __init__(
@@ -47,15 +51,25 @@ class PlanView(View):
         links: Sequence[Link] = (),
         *,
         loaded: bool = False,
+        explanation: Explanation | None = None,
+        in_full: bool = False,
     ) -> None:
         self.config, self.plan, self.devices, self.links = config, plan, tuple(devices), tuple(links)
-        self.loaded = loaded
+        self.loaded, self.explanation, self.in_full = loaded, explanation, in_full
         self.roster = Roster(self.devices, plan.devices)
 
     @classmethod
-    def of_preview(cls, preview: PlanPreview, links: Sequence[Link] = ()) -> PlanView:
+    def of_preview(
+        cls,
+        preview: PlanPreview,
+        links: Sequence[Link] = (),
+        *,
+        explanation: Explanation | None = None,
+        in_full: bool = False,
+    ) -> PlanView:
         """A plan that was made and not loaded."""
-        return cls(preview.config, preview.plan, preview.devices, links)
+        plan = preview.plan
+        return cls(preview.config, plan, preview.devices, links, explanation=explanation, in_full=in_full)
 
     @classmethod
     def of_loaded(cls, model: LoadedModel, devices: Sequence[Device], links: Sequence[Link] = ()) -> PlanView:
@@ -96,6 +110,7 @@ class PlanView(View):
             strip_svg(self.plan, self.roster, self.config),
             html.grid("", HEADER, self._rows(html_cells=True), RIGHT),
             html.bullets([clean(sentence) for sentence in self.plan.why]),
+            explanation_html(self.explanation, in_full=self.in_full) if self.explanation is not None else "",
             ring_svg(self.plan, self.roster, self.links),
         )
 
@@ -109,6 +124,7 @@ class PlanView(View):
                 *table(HEADER, self._rows(html_cells=False), RIGHT),
                 f"ring: {ring_text(self.plan, self.roster, self.links)}",
                 *(f"- {clean(sentence)}" for sentence in self.plan.why),
+                *(explanation_text(self.explanation, in_full=self.in_full) if self.explanation is not None else []),
             ]
         )
 

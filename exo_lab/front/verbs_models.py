@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def plan(desk: Desk, args: Namespace) -> View:
     """What `load` would do."""
-    return PlanView.of_preview(desk.cluster().plan(_model(desk, args), **_plan_options(desk, args)))
+    made = desk.cluster().explain(_model(desk, args), compare=args.explain, **_plan_options(desk, args))
+    return PlanView.of_preview(made.preview, made.links, explanation=made.explanation, in_full=args.explain)
 
 
 def load(desk: Desk, args: Namespace) -> None:
@@ -66,12 +67,16 @@ def _model(desk: Desk, args: Namespace) -> str:
 
 
 def _plan_options(desk: Desk, args: Namespace) -> dict[str, Any]:
-    return {
+    options = {
         "strategy": args.strategy or desk.defaults.strategy,
+        "objective": args.objective,
         "devices": args.devices,
         "layers": args.layers,
+        "prompt": args.prompt,
+        "mix": args.mix,
         "dtype": args.dtype,
         "engine": args.engine,
         "context": args.context,
         "force": args.force,
     }
+    return {name: value for name, value in options.items() if value is not None}

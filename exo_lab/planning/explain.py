@@ -45,6 +45,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     plan: Plan
     prediction: Prediction
+    prompt_tokens: int
     value_s: float
     binds: Binding
     summary: str
@@ -94,6 +95,7 @@ def explain(problem: Problem, plan: Plan, *, compare: bool = True) -> Explanatio
     return Explanation(
         plan=plan,
         prediction=prediction,
+        prompt_tokens=problem.prompt_tokens,
         value_s=value,
         binds=binds,
         summary=summary,

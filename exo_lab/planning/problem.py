@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 Objective = Literal["decode", "throughput", "prefill"]
 OBJECTIVES: tuple[Objective, ...] = ("decode", "throughput", "prefill")
 MARGIN = 0.05  # of a device's memory, kept free
+PROMPT_TOKENS = 512  # of a prompt that nobody described
 PREFILL_CHUNK = 128  # tokens; the chunk of engines/base
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-class Mix(msgspec.Struct, frozen=True, kw_only=True):
+class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A weighted sum of the objectives, all in seconds: decode x token + throughput x bottleneck + prefill x TTFT.
 
     A request of n answer tokens takes `Mix(decode=n, prefill=1)`.
@@ -48,7 +49,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     required: tuple[str, ...] | None = None
     context_tokens: int = 2048
     sessions: int = 1
-    prompt_tokens: int = 512
+    prompt_tokens: int = PROMPT_TOKENS
     objective: Objective = "decode"
     mix: Mix | None = None
     memory_margin: float = MARGIN

@@ -7,13 +7,17 @@ from typing import Any
 
 import msgspec
 
+from exo_lab.cluster.planning import Explained
 from exo_lab.core.errors import ConfigError, ExoError, NotConnected
 from exo_lab.core.messages import SessionSpec, StageTiming, Token
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
+from exo_lab.core.topology import Sighting, topology
 from exo_lab.generation import Generation
 from exo_lab.node.doctor import Finding
 from exo_lab.node.session import Request
+from exo_lab.planning.explain import explain
+from exo_lab.planning.problem import Problem
 from tests.front import scenes
 
 
@@ -88,6 +92,13 @@ class FakeCluster:
     def plan(self, model: str, **options: Any) -> PlanPreview:
         self._called("plan", model=model, **options)
         return scenes.preview(self.members)
+
+    def explain(self, model: str, *, compare: bool = True, **options: Any) -> Explained:
+        self._called("explain", model=model, compare=compare, **options)
+        made = scenes.preview(self.members)
+        described = topology([Sighting(device=device) for device in self.members], [])
+        problem = Problem(config=made.config, topology=described)
+        return Explained(made, explain(problem, made.plan, compare=compare), described.links)
 
     def load(self, model: str, *, progress: Any = None, **options: Any) -> LoadedModel:
         if progress is not None:

@@ -272,7 +272,8 @@ def test_looking_returns_what_is_seen_so_that_it_can_be_kept_or_silenced(run, cl
 
 
 def test_plan_and_load_share_their_options(run, cluster):
-    line = "big --strategy uniform --devices b,a --layers 10,20 --dtype float32 --engine numpy --context 99 --force"
+    line = "big --strategy uniform --devices b,a --layers 10,20 --dtype float32 --engine numpy --context 99 "
+    line += "--prompt 64 --objective prefill --mix decode=100,prefill=1 --force"
     wanted = {
         "model": "big",
         "strategy": "uniform",
@@ -281,11 +282,14 @@ def test_plan_and_load_share_their_options(run, cluster):
         "dtype": "float32",
         "engine": "numpy",
         "context": 99,
+        "prompt": 64,
+        "objective": "prefill",
+        "mix": {"decode": 100.0, "prefill": 1.0},
         "force": True,
     }
-    for verb in ("plan", "load"):
+    for verb, asked in (("plan", "explain"), ("load", "load")):
         assert run(f"%exo {verb} {line}").error is None
-        assert cluster.options_of(verb) == wanted
+        assert cluster.options_of(asked) == wanted | ({"compare": False} if verb == "plan" else {})
 
 
 def test_load_shows_progress_and_then_the_plan_in_the_same_output(run, backend, shell):
@@ -319,8 +323,8 @@ def test_defaults_are_traits(run, cluster, shell):
         assert (asked["max_tokens"], asked["temperature"], asked["timeout_s"]) == (7, 0.5, 3.0)
         assert asked["model"] is None  # one model is loaded: that one
         run("%exo plan")
-        assert cluster.options_of("plan")["model"] == "other"
-        assert cluster.options_of("plan")["strategy"] == "uniform"
+        assert cluster.options_of("explain")["model"] == "other"
+        assert cluster.options_of("explain")["strategy"] == "uniform"
         run("%%exo --temperature 0\nHi")
         assert cluster.options_of("generate")["temperature"] == 0.0
     finally:
