@@ -1,9 +1,9 @@
 """The chip table: peak speeds by the name that a driver or an operating system gives a chip. Pure.
 
 A name is taken apart into words; noise of vendors ("(R)", "Corporation", "Graphics") is dropped and laptop spellings
-become one ("Laptop GPU", "Mobile"). Every other word must be the same on both sides: an unknown chip gives None and never
-its neighbour. It does not know which chip a program computes on: a CPU's name is matched like any other, and is not in the
-table unless the chip is an Apple one, whose figures are those of its GPU.
+become one ("Laptop GPU", "Mobile"). Every other word must be the same on both sides: an unknown chip gives None and
+never its neighbour. It does not know which chip a program computes on: a CPU's name is matched like any other, and is
+not in the table unless the chip is an Apple one, whose figures are those of its GPU.
 """
 
 from __future__ import annotations

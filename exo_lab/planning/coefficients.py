@@ -37,16 +37,22 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def speed_of(device: Device, measured: Measured | None = None) -> Speed:
-    """A device's speed, from its description; what is missing there is assumed, and says so."""
-    peak = max(device.flops.fp32, device.flops.fp16) * 1e12
+    """A device's speed, from its description; what is missing there is assumed, and says so.
+
+    A table's peak is scaled down to what programs reach of it; what a probe measured was reached.
+    """
     slow = max(device.slowdown, 1.0)
+    probed = device.speed_origin == "measured"
+    origin: Origin = "measured" if probed else "chip table"
+    flops = max(device.flops.fp32, device.flops.fp16) * 1e12 * (1.0 if probed else COMPUTE_EFFICIENCY)
+    bandwidth = device.memory_bandwidth_bytes_per_s * (1.0 if probed else BANDWIDTH_EFFICIENCY)
     overhead = measured.overhead_s if measured is not None else None
     return Speed(
-        flops=Coefficient(peak * COMPUTE_EFFICIENCY / slow, "FLOP/s", "chip table")
-        if peak > 0
+        flops=Coefficient(flops / slow, "FLOP/s", origin)
+        if flops > 0
         else Coefficient(CPU_TFLOPS * 1e12 / slow, "FLOP/s", "assumed"),
-        bandwidth=Coefficient(device.memory_bandwidth_bytes_per_s * BANDWIDTH_EFFICIENCY / slow, "B/s", "chip table")
-        if device.memory_bandwidth_bytes_per_s > 0
+        bandwidth=Coefficient(bandwidth / slow, "B/s", origin)
+        if bandwidth > 0
         else Coefficient(CPU_BANDWIDTH / slow, "B/s", "assumed"),
         overhead=Coefficient(OVERHEAD_S, "s", "assumed")
         if overhead is None

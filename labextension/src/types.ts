@@ -179,6 +179,10 @@ export interface NodeStatus {
 /**
  * One member of the cluster.
  *
+ * Memory, speed and `chip` are those of `computes_on`: the processor and the main memory ("cpu"), or one GPU and its
+ * own memory ("cuda:0"). The other GPUs of the machine are only listed. `speed_origin` belongs to `flops` and
+ * `memory_bandwidth_bytes_per_s`, of a real machine also where a slower one is emulated; `speed_note` says more.
+ *
  * `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
  * what is emulated ("memory 96 MB, 2x slower"); every view shows it.
  */
@@ -192,6 +196,11 @@ export interface Device {
   readonly flops: Flops;
   readonly memory_bandwidth_bytes_per_s: number;
   readonly engines: ReadonlyArray<string>;
+  readonly cores: number;
+  readonly computes_on: string;
+  readonly gpus: ReadonlyArray<Gpu>;
+  readonly speed_origin: '' | 'chip table' | 'measured';
+  readonly speed_note: string;
   readonly emulated: string;
   readonly slowdown: number;
 }
@@ -201,6 +210,22 @@ export interface Flops {
   readonly fp32: number;
   readonly fp16: number;
   readonly int8: number;
+}
+
+/**
+ * One GPU of a machine, used or not; its speed is the chip table's. `note`: where that is from.
+ *
+ * `place` is what an engine calls it ("cuda:0"), empty if no engine here computes on it. On a machine whose GPU shares
+ * the main memory (Apple), both memories are those of the machine.
+ */
+export interface Gpu {
+  readonly name: string;
+  readonly place: string;
+  readonly memory_bytes: number;
+  readonly memory_available_bytes: number;
+  readonly flops: Flops;
+  readonly memory_bandwidth_bytes_per_s: number;
+  readonly note: string;
 }
 
 /** A model that is ready to answer, with the plan that every node agreed on. */

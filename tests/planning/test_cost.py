@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from exo_lab.core.device import Flops
+from exo_lab.core.device import DeviceSpeed, Flops, with_speed
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Sighting, link, topology
@@ -93,6 +93,16 @@ def test_every_number_says_where_it_comes_from():
     assert speed_of(known).overhead == speed_of(unknown).overhead
     assert speed_of(known).overhead.value == OVERHEAD_S
     assert speed_of(known, Measured(overhead_s=1.0)).overhead.origin == "measured"
+
+
+def test_what_a_probe_measured_beats_the_table_and_is_not_scaled_down():
+    known = device("a", slowdown=2.0, emulated="2x slower")
+    probed = with_speed(known, DeviceSpeed(flops=Flops(fp32=0.2, fp16=0.3), memory_bandwidth_bytes_per_s=3e10))
+    speed = speed_of(probed)
+    assert {speed.flops.origin, speed.bandwidth.origin} == {"measured"}
+    assert (speed.flops.value, speed.bandwidth.value) == (pytest.approx(0.15e12), pytest.approx(1.5e10))
+    nothing = with_speed(known, DeviceSpeed(flops=Flops(), memory_bandwidth_bytes_per_s=0.0))
+    assert {speed_of(nothing).flops.origin, speed_of(nothing).bandwidth.origin} == {"assumed"}
 
 
 def test_a_link_that_was_not_measured_is_assumed_by_its_kind():
