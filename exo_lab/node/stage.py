@@ -129,7 +129,8 @@ class Stages:
         began = self._clock()
         out = hold.engine.forward(step.request, x, step.position, want)
         compute_s = self._stretch(self._clock() - began)
-        hold.meter.computed(x.shape[0], step.position, compute_s, head=want == "last")
+        if want != "last":
+            hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         self.shelf.computed(session, step.position + x.shape[0])
         if not hold.is_last:
             return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
@@ -157,7 +158,10 @@ class Stages:
     ) -> list[ToNode | ToAddress]:
         spec, hold = session.spec, session.hold
         position = step.position + count
+        began = self._clock()
         chosen = sampling.sample(logits, spec.sampling, position, session.seen)  # type: ignore[arg-type]
+        chosen_s = self._clock() - began  # counts with the head, as in `engines.calibrate`
+        hold.meter.computed(count, step.position, compute_s + chosen_s, head=True)
         if spec.sampling.repetition_penalty != 1:
             session.seen.append(chosen.token)
         finish: FinishReason | None = None
@@ -166,6 +170,7 @@ class Stages:
         elif position + 1 >= spec.total_tokens:
             finish = "length"
         timing = StageTiming(self.node, compute_s, self._clock() - started)
+        hold.meter.handled(timing.handling_s - compute_s - chosen_s)
         token = Token(
             request=step.request,
             position=position,
