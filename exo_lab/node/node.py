@@ -8,7 +8,6 @@ holds what that of `plan_book`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -20,7 +19,8 @@ import msgspec
 import psutil
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import ExoError, FrameError, GenerationTimeout, NodeLost, TransportError
+from exo_lab.core.errors import ExoError, GenerationTimeout, NodeLost
+from exo_lab.node.answers import answer
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
 from exo_lab.node.orders import Measure, RequesterLost, Stop
@@ -35,8 +35,6 @@ from exo_lab.node.tasks import Tasks
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
     from exo_lab.core.topology import Topology
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_PAYLOAD_BYTES = 1 << 20
 BULK_EVERY = 8  # of so many measurements of the links, one is of their bandwidth
 
 
@@ -62,7 +59,7 @@ class Node:
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
         self._tasks = Tasks(self.id)
-        self._stopped = False
+        self.stopped = False
         limit = self.device.memory_bytes if self.device.emulated else 0
         card = msg.NodeCard(device=self.device, control="", data="", software=software)
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
@@ -79,7 +76,7 @@ class Node:
 
     async def start(self) -> None:
         """Open the doors, start the threads, begin to look for peers."""
-        await self.parts.control.start(self._answer)
+        await self.parts.control.start(lambda message: answer(self, message))
         self.peers.card = self.parts.identity.sign_card(
             msgspec.structs.replace(
                 self.card,
@@ -100,9 +97,9 @@ class Node:
 
     async def stop(self) -> None:
         """Say goodbye, end every generation, free everything. Idempotent; takes at most a few seconds."""
-        if self._stopped:
+        if self.stopped:
             return
-        self._stopped = True
+        self.stopped = True
         # Out of sight first: who still found us after the goodbye would greet us again.
         await self._tasks.close()
         for discovery in self.parts.discoveries:
@@ -219,54 +216,6 @@ class Node:
                 self.problems.note(subject, f"{peer.card.device.name} did not say what it has loaded: {exc}")
             else:
                 self.problems.settle(subject)
-
-    # -- answers -----------------------------------------------------------------------------------------
-
-    async def _answer(self, message: msg.ControlMessage) -> AsyncIterator[msg.ControlMessage]:
-        match message:
-            case msg.Hello(card=card):
-                if self._stopped:
-                    raise TransportError(f"node {self.id} is leaving the cluster")
-                self.peers.hear(card, "said hello")
-                yield msg.Hello(card=self.card)
-            case msg.Ping(sequence=sequence, payload=payload):
-                yield self._pong(sequence, payload)
-            case msg.Leave(node=node):
-                self.peers.left(node)
-                yield msg.Done()
-            case msg.Collect(visited=visited, max_depth=max_depth):
-                hop_s = self.timing.collect_s
-                yield await collect(self.peers, self.parts.control, visited, max_depth, hop_timeout_s=hop_s)
-            case msg.LoadShard():
-                async with contextlib.aclosing(self.book.load(message)) as replies:
-                    async for reply in replies:
-                        yield reply
-            case msg.Activate(plan=plan, model=model):
-                self.book.activate(plan, model)
-                yield msg.Done()
-            case msg.Unload(model=model, epoch=epoch, proposer=proposer):
-                self.book.forget(model, epoch, proposer)
-                yield msg.Done()
-            case msg.GetPlans():
-                plans = self.plans
-                yield msg.Plans(plans=tuple(plans.values()), models=tuple(self.models[name] for name in plans))
-            case msg.GetStats():
-                yield self.stats()
-            case _:
-                raise TransportError(f"{type(message).__name__} is an answer, not a question")
-
-    def _pong(self, sequence: int, payload: bytes) -> msg.Pong:
-        if len(payload) > MAX_PAYLOAD_BYTES:
-            raise FrameError(f"a ping of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are echoed")
-        return msg.Pong(
-            sequence=sequence,
-            payload=payload,
-            load=psutil.cpu_percent() / 100,
-            memory_available_bytes=self.memory_available_bytes(),
-            card_version=self.card.version,
-            plans=self.book.offered,
-            paces=self.paces.all,
-        )
 
     # -- plans of ours -----------------------------------------------------------------------------------
 

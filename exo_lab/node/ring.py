@@ -16,17 +16,16 @@ import msgspec
 
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Cancel, Echo, Failed, Step, Token
-from exo_lab.engines import convert
-from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.orders import Install, Measure, Order, RequesterLost, Retire, Shutdown, Start, Stop
 from exo_lab.node.outbox import Outbox, Unsent
+from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.stage import Stages, ToAddress, ToNode
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from exo_lab.core.messages import DataMessage, SessionSpec
     from exo_lab.core.plan import Plan
@@ -41,7 +40,6 @@ T = TypeVar("T")
 FRAMES_A_TURN = 256  # taken off the network at most before the next step is computed, however many there are
 SWEEP_S = 0.5  # the longest wait for a frame, and between two looks for what is to be freed
 STALE_S = 0.1
-MAX_TOKEN_ID = 2**31
 
 
 class Ring:
@@ -70,9 +68,7 @@ class Ring:
         self._outbox = Outbox(port, self._timing.send_timeout_s)
         self._steps = StepQueue()
         self.echoes = Echoes(node, time.perf_counter)
-        self._lock = threading.Lock()  # of the next two
-        self._requests: dict[str, Request] = {}
-        self._ended = False
+        self.own = OwnRequests(node, self.stages.counters, self._to_node, self._cancel_on)
         self._running = True
         self._idle_checked_at = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name=f"exo-data-{node}", daemon=True)
@@ -87,13 +83,7 @@ class Ring:
 
     def begin(self, request: Request) -> None:
         """Start a generation of ours; it fails at once if the data thread has ended. Any thread."""
-        with self._lock:
-            ended = self._ended
-            if not ended:
-                self._requests[request.id] = request
-        if ended:
-            request.fail(NodeLost(f"node {self.node} was shut down; connect again"))
-        else:
+        if self.own.add(request):
             self.post(Start(request))
 
     def close(self, timeout_s: float = 5.0) -> bool:
@@ -107,8 +97,7 @@ class Ring:
     @property
     def requests(self) -> tuple[Request, ...]:
         """Generations of ours that are in progress. Any thread."""
-        with self._lock:
-            return tuple(self._requests.values())
+        return self.own.all
 
     # -- the loop ----------------------------------------------------------------------------------------
 
@@ -119,12 +108,7 @@ class Ring:
         except TransportError as exc:
             log.warning("node %s: the data thread ends, its port is closed: %s", self.node, exc)
         finally:
-            with self._lock:
-                self._ended = True
-                left = tuple(self._requests.values())
-                self._requests.clear()
-            for request in left:
-                request.fail(NodeLost(f"node {self.node} was shut down"))
+            self.own.end()
             self.stages.shelf.clear()
             self.port.close()
 
@@ -183,15 +167,19 @@ class Ring:
             case Retire(key=key, now=now):
                 self.stages.shelf.retire(key, now=now)
             case Start(request=request):
-                self._start(request)
+                self.own.start(request)
             case Stop(request=request):
-                self._stop(request)
+                self.own.stop(request)
             case RequesterLost(node=node, address=address):
                 self._outbox.forget(address)
                 self.echoes.forget(node)
                 self.stages.shelf.end_of_requester(node)
             case Measure(nodes=nodes, bulk=bulk):
-                self._measure(nodes, bulk=bulk)
+                # In quiet moments: an answer must not wait for that, and would be measured with it.
+                for node in () if self.stages.shelf.figures.sessions or self.requests else nodes:
+                    address = self._address_of(node, False)
+                    if address is not None:
+                        self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
             case Shutdown():
                 self._running = False
             case _:
@@ -203,80 +191,19 @@ class Ring:
             case Step():
                 self._steps.add(message, tensor)
             case Token():
-                self._token(message)
+                self.own.token(message)
             case Cancel(request=request):
                 self._forget(request)
             case Failed(request=request, error=error, message=text, node=node):
-                self._failed(request, from_wire(error, text, node))
-            case Echo():
-                self._echo(message)
-
-    def _measure(self, nodes: Sequence[str], *, bulk: bool) -> None:
-        """Links are measured in quiet moments: an answer must not wait for that, and would be measured with it."""
-        if self.stages.shelf.figures.sessions or self.requests:
-            return
-        for node in nodes:
-            address = self._address_of(node, False)
-            if address is not None:
-                self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
-
-    def _echo(self, echo: Echo) -> None:
-        if echo.back:
-            if not self.echoes.came(echo):
-                self.stages.counters["late echo"] += 1
-            return
-        # To members only: who is none could have us send to anybody.
-        address = self._address_of(echo.node, False)
-        if address is None:
-            self.stages.counters["echo for a stranger"] += 1
-        else:
-            self._outbox.send(address, msgspec.structs.replace(echo, back=True))
-
-    # -- generations of ours -----------------------------------------------------------------------------
-
-    def _start(self, request: Request) -> None:
-        """Send the whole prompt, so that its chunks follow each other closely along the ring."""
-        plan, prompt = request.plan, request.prompt
-        for position in range(0, len(prompt), PREFILL_CHUNK):
-            if request.over.is_set():
-                return
-            chunk = prompt[position : position + PREFILL_CHUNK]
-            step = Step(
-                request=request.id,
-                model=plan.model,
-                epoch=plan.epoch,
-                proposer=plan.proposer,
-                stage=0,
-                position=position,
-                final=position + len(chunk) == len(prompt),
-                spec=request.spec if position == 0 else None,
-            )
-            self._to_node(plan.devices[0], step, convert.tokens(chunk))
-
-    def _request(self, request: str) -> Request | None:
-        with self._lock:
-            return self._requests.get(request)
-
-    def _token(self, token: Token) -> None:
-        request = self._request(token.request)
-        good = request is not None and 0 <= token.token < MAX_TOKEN_ID and request.put(token, time.perf_counter())
-        if request is None or not good:
-            self.stages.counters["late token"] += 1
-        elif request.over.is_set():
-            self._stop(request)
-
-    def _failed(self, request_id: str, error: ExoError) -> None:
-        request = self._request(request_id)
-        if request is not None:
-            request.fail(error)
-            self._stop(request)
-
-    def _stop(self, request: Request) -> None:
-        """Free a request on every stage. Also how a finished one is cleared away. Once is enough."""
-        with self._lock:
-            known = self._requests.pop(request.id, None)
-        if known is not None:
-            self._cancel_on(request.plan, request.id)
+                self.own.failed(request, from_wire(error, text, node))
+            case Echo() as echo if echo.back:
+                self.stages.counters["late echo"] += 0 if self.echoes.came(echo) else 1
+            case Echo() as echo:
+                # To members only: who is none could have us send to anybody.
+                address = self._address_of(echo.node, False)
+                self.stages.counters["echo for a stranger"] += address is None
+                if address is not None:
+                    self._outbox.send(address, msgspec.structs.replace(echo, back=True))
 
     def _cancel_on(self, plan: Plan, request: str) -> None:
         self._outbox.drop(request)
@@ -338,8 +265,7 @@ class Ring:
 
     def _step_unsent(self, step: Step, error: ExoError) -> None:
         """A step could not be handed on: tell the requester, whoever it is."""
-        if self._request(step.request) is not None:
-            self._failed(step.request, error)
+        if self.own.failed(step.request, error):
             return
         session = self.stages.shelf.session(step.request)
         self._forget(step.request)

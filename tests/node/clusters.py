@@ -16,7 +16,7 @@ from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.shard import Shard
 from exo_lab.core.tensor import Tensor
 from exo_lab.discovery.memory import MemoryDirectory
-from exo_lab.engines import convert, sampling
+from exo_lab.engines import calibrate, convert, sampling
 from exo_lab.engines.base import PREFILL_CHUNK, Want
 from exo_lab.engines.numpy_engine import NumpyEngine
 from exo_lab.node import planner
@@ -81,6 +81,8 @@ class GatedEngine(NumpyEngine):
         self.closed = False
 
     def forward(self, session: str, x: Tensor, position: int, want: Want = "last") -> Tensor | None:
+        if session == calibrate.SESSION:  # before anybody asks
+            return super().forward(session, x, position, want)
         self.gate.passing()
         if self.failing is not None:
             failing, self.failing = self.failing, None

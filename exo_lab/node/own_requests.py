@@ -1,0 +1,123 @@
+"""The generations that this node asked for: their prompts go out, their tokens come in, and they end everywhere.
+
+Owned by the data thread, but for `add` and `all`. Knows no sockets: how a step or a Cancel travels is for the ring.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import NodeLost
+from exo_lab.core.messages import Step
+from exo_lab.engines import convert
+from exo_lab.engines.base import PREFILL_CHUNK
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from exo_lab.core.errors import ExoError
+    from exo_lab.core.messages import Token
+    from exo_lab.core.plan import Plan
+    from exo_lab.core.tensor import Tensor
+    from exo_lab.node.session import Request
+
+MAX_TOKEN_ID = 2**31
+
+
+class OwnRequests:
+    """See the module.
+
+    Args:
+        node: this node's id.
+        counters: where what comes too late is counted.
+        send: takes a step with its tensor to a node of the plan.
+        cancel: frees a request on every stage of its plan.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        counters: Counter[str],
+        send: Callable[[str, Step, Tensor | None], object],
+        cancel: Callable[[Plan, str], object],
+    ) -> None:
+        self._node, self._counters, self._send, self._cancel = node, counters, send, cancel
+        self._lock = threading.Lock()  # of the next two
+        self._requests: dict[str, Request] = {}
+        self._ended = False
+
+    @property
+    def all(self) -> tuple[Request, ...]:
+        """Those in progress. Any thread."""
+        with self._lock:
+            return tuple(self._requests.values())
+
+    def add(self, request: Request) -> bool:
+        """Take one in; False, and it has failed, if the data thread has ended. Any thread."""
+        with self._lock:
+            ended = self._ended
+            if not ended:
+                self._requests[request.id] = request
+        if ended:
+            request.fail(NodeLost(f"node {self._node} was shut down; connect again"))
+        return not ended
+
+    def end(self) -> None:
+        """The data thread ends: so does everything that was asked for."""
+        with self._lock:
+            self._ended = True
+            left = tuple(self._requests.values())
+            self._requests.clear()
+        for request in left:
+            request.fail(NodeLost(f"node {self._node} was shut down"))
+
+    def start(self, request: Request) -> None:
+        """Send the whole prompt, so that its chunks follow each other closely along the ring."""
+        plan, prompt = request.plan, request.prompt
+        for position in range(0, len(prompt), PREFILL_CHUNK):
+            if request.over.is_set():
+                return
+            chunk = prompt[position : position + PREFILL_CHUNK]
+            step = Step(
+                request=request.id,
+                model=plan.model,
+                epoch=plan.epoch,
+                proposer=plan.proposer,
+                stage=0,
+                position=position,
+                final=position + len(chunk) == len(prompt),
+                spec=request.spec if position == 0 else None,
+            )
+            self._send(plan.devices[0], step, convert.tokens(chunk))
+
+    def token(self, token: Token) -> None:
+        """A token came, perhaps too late, perhaps forged."""
+        request = self._find(token.request)
+        good = request is not None and 0 <= token.token < MAX_TOKEN_ID and request.put(token, time.perf_counter())
+        if request is None or not good:
+            self._counters["late token"] += 1
+        elif request.over.is_set():
+            self.stop(request)
+
+    def failed(self, request_id: str, error: ExoError) -> bool:
+        """A request cannot go on; False if it is none of ours."""
+        request = self._find(request_id)
+        if request is None:
+            return False
+        request.fail(error)
+        self.stop(request)
+        return True
+
+    def stop(self, request: Request) -> None:
+        """Free a request on every stage. Also how a finished one is cleared away. Once is enough."""
+        with self._lock:
+            known = self._requests.pop(request.id, None)
+        if known is not None:
+            self._cancel(request.plan, request.id)
+
+    def _find(self, request: str) -> Request | None:
+        with self._lock:
+            return self._requests.get(request)
