@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exo_lab.cluster.planning import Explained, Wish
+    from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.node.doctor import Finding
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
@@ -36,6 +37,7 @@ DEFAULT_STRATEGY = "ring-memory-weighted"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
 DOCTOR_TIMEOUT_S = 30.0
+COLLECT_TIMEOUT_S = 15.0
 LOAD_SILENCE_S = 600.0
 TOKEN_TIMEOUT_S = 120.0
 CONTEXT_TOKENS = 2048
@@ -106,6 +108,10 @@ class Cluster:
             refused=self.node.parts.refused(),
             problems=tuple(self.node.problems.values()),
         )
+
+    def topology(self) -> Topology:
+        """Every device and link that anybody within four hops knows of, asked now. Takes a few seconds at most."""
+        return self._thread.run(self.node.collect(), COLLECT_TIMEOUT_S)
 
     def doctor(self) -> tuple[Finding, ...]:
         """Why nodes find each other or do not, step by step. Takes a few seconds at most and changes nothing."""

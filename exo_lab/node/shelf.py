@@ -102,10 +102,10 @@ class Shelf:
             self.end(request, StaleEpoch(f"{key.model} was unloaded from node {self.node} while it answered"))
         self._free(key)
 
-    def free_retired(self, after_s: float) -> None:
-        """Free the shards that have not been wanted for `after_s` and are not in use."""
+    def free_retired(self, after_s: float, but: PlanKey | None = None) -> None:
+        """Free the shards, all `but` one, that have not been wanted for `after_s` and are not in use."""
         for key, since in tuple(self._retiring.items()):
-            if self._clock() - since >= after_s and not self._users(key):
+            if key != but and self._clock() - since >= after_s and not self._users(key):
                 self._free(key)
 
     def _users(self, key: PlanKey) -> list[str]:
@@ -150,11 +150,18 @@ class Shelf:
         self._tell()
         return session
 
+    def _unreserved(self) -> int:
+        taken = self.figures.weight_bytes + sum(other.reserved_bytes for other in self._sessions.values())
+        return max(0, self.memory_limit_bytes - taken)
+
     def _reserve(self, request: str, session: StageSession) -> None:
         """Set the room for a request's cache aside. What others may still grow to counts as taken."""
         if self.memory_limit_bytes:
-            taken = self.figures.weight_bytes + sum(other.reserved_bytes for other in self._sessions.values())
-            free = max(0, self.memory_limit_bytes - taken)
+            free = self._unreserved()
+            if session.reserved_bytes > free:
+                # Who comes late to a replaced plan is served while there is room, and no longer.
+                self.free_retired(0.0, but=session.hold.key)
+                free = self._unreserved()
             if session.reserved_bytes > free:
                 raise DoesNotFit(
                     f"node {self.node} has {free / 2**20:.1f} MiB left, the KV cache of {session.spec.total_tokens} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from exo_lab.core.errors import DoesNotFit, NodeError, PromptTooLong
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.shelf import MAX_SESSIONS
-from tests.node.clusters import arrived, cluster, over, tokens_of, until
+from tests.node.clusters import DEADLINE_S, FAST, arrived, cluster, over, tokens_of, until
 from tests.tiny import tiny_config, tiny_source
 
 LONG = tuple(range(3, 3 + 2 * PREFILL_CHUNK + 17))  # two whole chunks and a bit
@@ -195,6 +196,22 @@ def test_a_cache_that_would_outgrow_an_emulated_device_is_refused_and_what_fits_
             with pytest.raises(DoesNotFit):
                 await tokens_of(second)
             assert await made.answer(max_tokens=27) == made.expected(max_tokens=27)
+
+    asyncio.run(check())
+
+
+def test_the_shard_of_a_replaced_plan_gives_way_where_memory_is_short():
+    async def check():
+        weights = tiny_source().config.shard_bytes(0, 2)
+        # The old shard is kept for late requests; here it would leave no room for new ones.
+        slow = msgspec.structs.replace(FAST, retire_after_s=DEADLINE_S)
+        async with cluster(1, timing=slow) as made:
+            await made.add(memory_bytes=weights + 10_000, emulated="memory")
+            await made.all_met()
+            for _ in range(3):
+                await made.load((2, 2), (1, 0))
+                assert await made.answer(max_tokens=4) == made.expected(max_tokens=4)
+            assert [engine.closed for engine in made.engines["n1"]] == [True, True, False]
 
     asyncio.run(check())
 
