@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from exo_lab.core.pace import Measured
 from exo_lab.planning.coefficients import Speed, speed_of
+from exo_lab.planning.layer_times import Limit, head_s, layer_times
 from exo_lab.planning.links import Hop, links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 ACTIVATION_BYTES = 4  # of one element of hidden states: float32 on the wire
 TOKEN_BYTES = 256  # of the frame that carries a token back: header and timings, mostly
-
-Limit = Literal["measured", "compute", "memory bandwidth"]
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,12 +88,6 @@ class StageCost(msgspec.Struct, frozen=True, kw_only=True):
         return self.layers_s + self.embedding_s + self.head_s + self.overhead_s
 
 
-class _Times(msgspec.Struct, frozen=True):
-    before: list[float]  # running sum over layers, n_layers + 1 entries
-    embedding: float
-    limit: Limit
-
-
 class Costs:
     """The costs of one problem's devices, layers and links, computed once and then looked up.
 
@@ -110,9 +103,13 @@ class Costs:
         self.chunks = math.ceil(problem.prompt_tokens / PREFILL_CHUNK)
         self.chunk_tokens = problem.prompt_tokens / self.chunks  # of a mean chunk
         measured = [problem.measured_of(device.id) or Measured() for device in devices]
-        self._decode = [_times(self, *one, prefill=False) for one in zip(self.speeds, measured, strict=True)]
-        self._chunk = [_times(self, *one, prefill=True) for one in zip(self.speeds, measured, strict=True)]
-        self._head = [_head_s(self, *one) for one in zip(self.speeds, measured, strict=True)]
+        both, prompt = list(zip(self.speeds, measured, strict=True)), problem.prompt_tokens
+        self._decode = [layer_times(problem, *one, tokens=1, looks_at=prompt, prefill=False) for one in both]
+        # Every position of a prompt looks back at half of it on average.
+        self._chunk = [
+            layer_times(problem, *one, tokens=self.chunk_tokens, looks_at=prompt / 2, prefill=True) for one in both
+        ]
+        self._head = [head_s(problem, *one) for one in both]
         kv, loaded = problem.kv_bytes_per_layer, problem.loaded_bytes
         self.memory_before = [0, *itertools.accumulate(loaded(size) + kv for size in self.layer_bytes())]
         config = self.config
@@ -243,41 +240,6 @@ class Costs:
                 return prediction.ttft_s
             case "throughput":
                 return prediction.bottleneck_s
-
-
-def _times(costs: Costs, speed: Speed, measured: Measured, *, prefill: bool) -> _Times:
-    """Times through each layer of a device: one position after the prompt, or a chunk of the prompt."""
-    config, problem = costs.config, costs.problem
-    tokens = costs.chunk_tokens if prefill else 1
-    known = measured.prefill_layer_s if prefill else measured.layer_s
-    sizes = costs.layer_bytes()
-    embedding = tokens * (measured.embedding_s or 0.0)
-    if known is not None:
-        # A mean over the layers of the model: shared out by size where the file's layers differ.
-        mean = sum(sizes) / len(sizes)
-        if not prefill and measured.attend_s:
-            known += measured.attend_s * min(problem.prompt_tokens, config.sliding_window or problem.prompt_tokens)
-        by_size = {size: tokens * known * (size / mean if mean else 1.0) for size in set(sizes)}
-        limit: Limit = "measured"
-    else:
-        # Every position looks back at the cached ones: half the prompt on average, or all of it.
-        looked_at = problem.prompt_tokens / 2 if prefill else problem.prompt_tokens
-        looked_at = min(looked_at, config.sliding_window or looked_at)
-        attention = 4 * config.n_heads * config.head_dim * looked_at
-        cached = config.kv_bytes_per_token_per_layer * looked_at
-        compute_s = tokens * (config.flops_per_token_per_layer + attention) / speed.flops.value
-        by_size = {
-            size: max(compute_s, (problem.loaded_bytes(size) + cached) / speed.bandwidth.value) for size in set(sizes)
-        }
-        limit = "compute" if compute_s >= max(by_size.values()) else "memory bandwidth"
-    return _Times([0.0, *itertools.accumulate(by_size[size] for size in sizes)], embedding, limit)
-
-
-def _head_s(costs: Costs, speed: Speed, measured: Measured) -> float:
-    if measured.head_s is not None:
-        return measured.head_s
-    size = costs.problem.loaded_bytes(costs.config.head_bytes)
-    return max(costs.config.head_flops_per_token / speed.flops.value, size / speed.bandwidth.value)
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:

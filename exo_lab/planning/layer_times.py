@@ -1,0 +1,71 @@
+"""How long a device takes for each layer, and for the head: the roofline, or what was measured. Pure.
+
+It is told how many positions go through at once and at how many cached ones each looks back; it knows nothing of plans,
+chunks or links. The roofline form is that of Williams, Waterman and Patterson (2009).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from exo_lab.core.pace import Measured
+    from exo_lab.planning.coefficients import Speed
+    from exo_lab.planning.problem import Problem
+
+Limit = Literal["measured", "compute", "memory bandwidth"]
+
+
+class LayerTimes(msgspec.Struct, frozen=True):
+    """Seconds of so many positions. `before[j]`: of layers [0, j), n_layers + 1 entries; `embedding`: on top, first."""
+
+    before: list[float]
+    embedding: float
+    limit: Limit
+
+
+def layer_times(
+    problem: Problem, speed: Speed, measured: Measured, *, tokens: float, looks_at: float, prefill: bool
+) -> LayerTimes:
+    """Times through each layer of a device.
+
+    Args:
+        problem: the model, and what its weights become in memory.
+        speed: of the device.
+        measured: of the model on the device; it beats `speed`.
+        tokens: positions at once.
+        looks_at: cached positions that each of them looks back at; a sliding window bounds it.
+        prefill: of a prompt, for which other times were measured.
+    """
+    config = problem.config
+    known = measured.prefill_layer_s if prefill else measured.layer_s
+    sizes = config.layer_bytes or (0,) * config.n_layers
+    embedding = tokens * (measured.embedding_s or 0.0)
+    looked_at = min(looks_at, config.sliding_window or looks_at)
+    if known is not None:
+        # A mean over the layers of the model: shared out by size where the file's layers differ.
+        mean = sum(sizes) / len(sizes)
+        if not prefill and measured.attend_s:
+            known += measured.attend_s * looked_at
+        by_size = {size: tokens * known * (size / mean if mean else 1.0) for size in set(sizes)}
+        limit: Limit = "measured"
+    else:
+        attention = 4 * config.n_heads * config.head_dim * looked_at
+        cached = config.kv_bytes_per_token_per_layer * looked_at
+        compute_s = tokens * (config.flops_per_token_per_layer + attention) / speed.flops.value
+        by_size = {
+            size: max(compute_s, (problem.loaded_bytes(size) + cached) / speed.bandwidth.value) for size in set(sizes)
+        }
+        limit = "compute" if compute_s >= max(by_size.values()) else "memory bandwidth"
+    return LayerTimes([0.0, *itertools.accumulate(by_size[size] for size in sizes)], embedding, limit)
+
+
+def head_s(problem: Problem, speed: Speed, measured: Measured) -> float:
+    """The head, for the one position that is sampled."""
+    if measured.head_s is not None:
+        return measured.head_s
+    size = problem.loaded_bytes(problem.config.head_bytes)
+    return max(problem.config.head_flops_per_token / speed.flops.value, size / speed.bandwidth.value)
