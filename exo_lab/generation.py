@@ -57,7 +57,6 @@ class Generation:
     ) -> None:
         self.prompt = prompt
         self.tokens: list[TokenEvent] = []
-        self.notices: list[str] = []
         self._request, self._stream, self._stop, self._decode = request, text, stop, decode
         self._cancel, self._clock = cancel, clock
         self._text = ""  # everything decoded
@@ -95,6 +94,11 @@ class Generation:
         return None if isinstance(error, Cancelled) else error
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the user: a node was lost and the answer went on without it, ..."""
+        return self._request.notices
+
+    @property
     def stats(self) -> GenerationStats:
         """Measured figures, at any time."""
         request, tokens = self._request, self.tokens
@@ -117,7 +121,7 @@ class Generation:
             prefill_tokens_per_s=len(request.prompt) / first if first else None,
             stage_compute_s=tuple((node, computed[node]) for node in request.plan.devices if node in computed),
             finish=self._finish,
-            notices=tuple(self.notices),
+            notices=self.notices,
         )
 
     # -- reading -----------------------------------------------------------------------------------------

@@ -244,6 +244,7 @@ class Cluster:
         reference = self.node.models[loaded.plan.model]
         question = prepare(loaded, tokenizer_of(reference.name, reference.digest), prompt, raw, system, sampling)
         tokenizer, params = question.tokenizer, question.sampling
+        self.node.recovery.shapes[reference.digest] = loaded.config
         request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s)
         return Generation(
             request,

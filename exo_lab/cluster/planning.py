@@ -10,7 +10,6 @@ from exo_lab.cluster.catalogue import config_of
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.status import PlanPreview
 from exo_lab.node import planner
-from exo_lab.node.pace import measured_of
 from exo_lab.planning.choose import choose
 from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
 
@@ -19,18 +18,9 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.cluster import Cluster
     from exo_lab.core.model import ModelConfig
-    from exo_lab.core.pace import Measured
     from exo_lab.core.topology import Link
     from exo_lab.node.node import Node
     from exo_lab.planning.explain import Explanation
-
-
-def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tuple[str, Measured], ...]:
-    """What this node and its living peers measured of a model, by device id; who never held it is not there."""
-    said = {peer.id: peer.paces for peer in node.members.alive()}
-    said[node.id] = node.paces.all
-    found = {device: measured_of(paces, digest, dtype, engine) for device, paces in said.items()}
-    return tuple((device, measured) for device, measured in sorted(found.items()) if measured is not None)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +62,7 @@ def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str]
         mix=wish.mix,
         weight_scale=weight_scale(config, wish.dtype),
         force=wish.force,
-        measured=measurements(node, config.digest, wish.dtype, wish.engine),
+        measured=planner.measurements(node, config.digest, wish.dtype, wish.engine),
     )
 
 

@@ -73,6 +73,7 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     card_version: int = 0
     plans: tuple[tuple[str, int, str], ...] = ()  # (model, epoch, proposer) that this node has active
     paces: tuple[Pace, ...] = ()  # what it measured of the models that it held
+    busy: bool = False  # it loads a model: its next answer may take longer
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -69,4 +69,5 @@ def _pong(node: Node, sequence: int, payload: bytes) -> msg.Pong:
         card_version=node.card.version,
         plans=node.book.offered,
         paces=node.paces.all,
+        busy=node.book.loading,
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
+    from exo_lab.core.messages import ModelRef
+    from exo_lab.core.model import ModelConfig
     from exo_lab.core.weights import WeightSource
     from exo_lab.engines.base import Engine, LoadProgress
     from exo_lab.node.parts import EngineFactory, ModelOpener
@@ -94,14 +96,8 @@ class Loader:
 
     def _read(self, order: LoadShard, report: LoadProgress) -> Hold:
         report(0, 0, "opening the model")
-        name = order.model.name
-        source = self._open_model(name if name in self._own else check_name(name, self._folders, self._node))
+        source = self._open(order.model)
         try:
-            if source.config.digest != order.model.digest:
-                raise ModelNotFound(
-                    f"node {self._node} has another {name} (digest {source.config.digest[:12]}, the plan is for "
-                    f"{order.model.digest[:12]}). Put the same file on both machines."
-                )
             self._check(order, source)
             engine = self._make_engine(order.plan.engine, order.plan.dtype)
             try:
@@ -113,6 +109,25 @@ class Loader:
                 raise
             meter = Meter(len(order.plan.shards[order.stage]), calibrated, self._slowdown)
             return Hold(order.plan, order.stage, engine, source.config, meter)
+        finally:
+            source.close()
+
+    def _open(self, model: ModelRef) -> WeightSource:
+        name = model.name
+        source = self._open_model(name if name in self._own else check_name(name, self._folders, self._node))
+        if source.config.digest != model.digest:
+            source.close()
+            raise ModelNotFound(
+                f"node {self._node} has another {name} (digest {source.config.digest[:12]}, the plan is for "
+                f"{model.digest[:12]}). Put the same file on both machines."
+            )
+        return source
+
+    def config_of(self, model: ModelRef) -> ModelConfig:
+        """The shape of a model. Any thread; reads the file's header. Raises as `load`."""
+        source = self._open(model)
+        try:
+            return source.config
         finally:
             source.close()
 

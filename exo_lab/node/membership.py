@@ -2,10 +2,12 @@
 
 Time comes in with the events, in seconds of any one monotonic clock. A peer is `alive` while it answers,
 `suspect` once a ping went unanswered, `lost` when it has been silent for too long, when its process is known
-to be gone, or when it said goodbye.
+to be gone, or when it said goodbye. How long is too long depends on what is known of it, see `patience_s`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -15,7 +17,9 @@ from exo_lab.core.status import Liveness
 from exo_lab.core.topology import LinkKind
 from exo_lab.discovery.merge import move
 
-LOST_AFTER_S = 6.0  # silence that means loss; several pings, so that a busy machine is not called dead
+LOST_AFTER_S = 2.0  # silence that means loss, where nothing is known that excuses it
+BUSY_LOST_AFTER_S = 8.0  # where something does
+SLOW_ROUND_TRIPS = 8  # a peer that answers slowly may be silent for so many of its round trips
 FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
 
 
@@ -34,6 +38,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: float | None = None
     load: float | None = None
     memory_available_bytes: int | None = None
+    busy: bool = False
     plans: tuple[tuple[str, int, str], ...] = ()
     paces: tuple[Pace, ...] = ()
 
@@ -90,6 +95,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[tuple[str, int, str], ...]
     now: float
     paces: tuple[Pace, ...] = ()
+    busy: bool = False
 
 
 class Silent(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +113,21 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
+class Stalled(msgspec.Struct, frozen=True, kw_only=True):
+    """This node itself did not listen for so many seconds: nobody else's silence is to be counted from them."""
+
+    seconds: float
+
+
 class Ticked(msgspec.Struct, frozen=True, kw_only=True):
     """Time passed."""
 
     now: float
 
 
-Event = Heard | Reached | Answered | Silent | Gone | Ticked
+Event = Heard | Reached | Answered | Silent | Gone | Stalled | Ticked
+
+Process = Literal["gone", "stopped", "running", "unknown"]  # what this machine says of a peer's process
 
 
 def step(members: Members, event: Event) -> Members:
@@ -160,6 +174,7 @@ def step(members: Members, event: Event) -> Members:
                     memory_available_bytes=event.memory_available_bytes,
                     plans=event.plans,
                     paces=event.paces,
+                    busy=event.busy,
                 ),
             )
         case Silent(id=peer_id, now=now) if peer_id in members.peers:
@@ -171,6 +186,9 @@ def step(members: Members, event: Event) -> Members:
             return _with(members, msgspec.structs.replace(peer, liveness=state))
         case Gone(id=peer_id) if peer_id in members.peers:
             return _with(members, msgspec.structs.replace(members.peers[peer_id], liveness="lost"))
+        case Stalled(seconds=seconds):
+            later = {key: _shifted(peer, seconds) for key, peer in members.peers.items()}
+            return Members(peers=later)
         case Ticked(now=now):
             kept = {
                 key: peer
@@ -180,6 +198,20 @@ def step(members: Members, event: Event) -> Members:
             return members if len(kept) == len(members.peers) else Members(peers=kept)
         case _:
             return members
+
+
+def patience_s(peer: Peer, process: Process, lost_after_s: float, busy_lost_after_s: float) -> float:
+    """How long a peer may be silent.
+
+    One whose process runs on this machine, or which said that it was loading, is only busy: an import of a large
+    library alone stops a control thread for a second. A stopped process is not going to answer.
+    """
+    if process == "stopped":
+        return lost_after_s
+    if process == "running" or peer.busy:
+        return busy_lost_after_s
+    slow_s = SLOW_ROUND_TRIPS * 2 * (peer.latency_s or 0.0)
+    return min(max(lost_after_s, slow_s), busy_lost_after_s) if busy_lost_after_s > lost_after_s else lost_after_s
 
 
 def newly_lost(before: Members, after: Members) -> tuple[str, ...]:
@@ -193,3 +225,7 @@ def newly_lost(before: Members, after: Members) -> tuple[str, ...]:
 
 def _with(members: Members, peer: Peer) -> Members:
     return Members(peers={**members.peers, peer.id: peer})
+
+
+def _shifted(peer: Peer, seconds: float) -> Peer:
+    return peer if peer.liveness == "lost" else msgspec.structs.replace(peer, heard_at=peer.heard_at + seconds)

@@ -19,7 +19,7 @@ import msgspec
 import psutil
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import ExoError, GenerationTimeout, NodeLost
+from exo_lab.core.errors import ExoError, GenerationTimeout
 from exo_lab.node.answers import answer
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
@@ -28,6 +28,7 @@ from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
+from exo_lab.node.recovery import Recovery
 from exo_lab.node.ring import Ring
 from exo_lab.node.session import Request
 from exo_lab.node.stage import Stages
@@ -58,18 +59,19 @@ class Node:
         self.problems = Problems()
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
-        self._tasks = Tasks(self.id)
+        self.tasks = Tasks(self.id)
         self.stopped = False
         limit = self.device.memory_bytes if self.device.emulated else 0
         card = msg.NodeCard(device=self.device, control="", data="", software=software)
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
         self.stages = Stages(self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit)
         self.ring = Ring(self.id, parts.data, self.stages, self.peers.data_address, self.timing)
-        self._loader = Loader(
+        self.loader = Loader(
             self.id, parts.open_model, parts.make_engine, limit, parts.model_folders, self.device.slowdown
         )
         self.paces = Paces()
-        self.book = PlanBook(self.id, self._loader, self.ring, self.paces, lambda: self._notify("plans"))
+        self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))
+        self.recovery = Recovery(self)
         self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
 
     # -- life --------------------------------------------------------------------------------------------
@@ -87,13 +89,15 @@ class Node:
                 host=_host(),
             )
         )
+        self.recovery.start()
         self.ring.start()
         for discovery in self.parts.discoveries:
-            self._tasks.start(self.peers.discover(discovery), f"discovery {discovery.name}")
-        self._tasks.start(self.peers.ping_all(self._catch_up), "pings")
-        self._tasks.start(self.peers.greet_missing(), "greetings")
-        self._tasks.start(self._sweep(), "sweep")
-        self._tasks.start(self._measure_links(), "links")
+            self.tasks.start(self.peers.discover(discovery), f"discovery {discovery.name}")
+        self.tasks.start(self.peers.pulse.ping_all(self._catch_up), "pings")
+        self.tasks.start(self.peers.greet_missing(), "greetings")
+        self.peers.pulse.watch(self.tasks)
+        self.tasks.start(self._sweep(), "sweep")
+        self.tasks.start(self._measure_links(), "links")
 
     async def stop(self) -> None:
         """Say goodbye, end every generation, free everything. Idempotent; takes at most a few seconds."""
@@ -101,13 +105,13 @@ class Node:
             return
         self.stopped = True
         # Out of sight first: who still found us after the goodbye would greet us again.
-        await self._tasks.close()
+        await self.tasks.close()
         for discovery in self.parts.discoveries:
             await discovery.close()
         await self.peers.goodbye()
         await self._end_ring()
         await self.parts.control.close()
-        self._loader.close()
+        self.loader.close()
         self.book.close()
         self.parts.close()
 
@@ -172,15 +176,10 @@ class Node:
     # -- what its peers are told to it -------------------------------------------------------------------
 
     def peer_lost(self, peer: Peer) -> None:
-        """A peer went away: what it asked for is freed, and what needed it ends with an error. See `Watcher`."""
+        """A peer went away: what it asked for is freed, what needed it goes on elsewhere. See `Watcher`."""
         self.ring.post(RequesterLost(peer.id, peer.data))
         self.book.proposer_lost(peer.id)
-        name = peer.card.device.name
-        for request in self.ring.requests:
-            if request.plan.stage_of(peer.id) is not None:
-                error = NodeLost(f"{name} went away while it was computing this answer. Run `%exo load` to re-plan.")
-                if request.fail(error):
-                    self.ring.post(Stop(request))
+        self.recovery.peer_lost(peer)
 
     def peers_changed(self) -> None:
         """See `Watcher`."""
@@ -221,7 +220,7 @@ class Node:
 
     def allow_model(self, name: str) -> None:
         """This node's own user wants that model: it is opened here whatever its name, see `model_names`."""
-        self._loader.allow(name)
+        self.loader.allow(name)
 
     def activate(self, plan: Plan, model: msg.ModelRef) -> None:
         """Make a plan the model's plan here. See `PlanBook.activate`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from exo_lab.core.plan import Plan
     from exo_lab.node.holds import Hold, PlanKey
     from exo_lab.node.session import Request
 
@@ -34,6 +35,13 @@ class Stop(NamedTuple):
     request: Request
 
 
+class Abandon(NamedTuple):
+    """Free an attempt at a generation on every node of the plan it ran on; the generation goes on elsewhere."""
+
+    plan: Plan
+    wire: str
+
+
 class RequesterLost(NamedTuple):
     """A node is gone: free what it asked for, close the way to it."""
 
@@ -52,4 +60,4 @@ class Shutdown(NamedTuple):
     """Wake up and leave the loop."""
 
 
-Order = Install | Retire | Start | Stop | RequesterLost | Measure | Shutdown
+Order = Install | Retire | Start | Stop | Abandon | RequesterLost | Measure | Shutdown

@@ -13,6 +13,8 @@ from exo_lab.core.errors import NodeLost
 from exo_lab.core.messages import Step
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
+from exo_lab.node.failover import parts
+from exo_lab.node.session import ATTEMPT_MARK
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -45,6 +47,8 @@ class OwnRequests:
         cancel: Callable[[Plan, str], object],
     ) -> None:
         self._node, self._counters, self._send, self._cancel = node, counters, send, cancel
+        # Takes a request over that failed on a node (its id is the last argument); False: it has failed for good.
+        self.recover: Callable[[Request, ExoError, str], bool] = lambda request, error, node: False
         self._lock = threading.Lock()  # of the next two
         self._requests: dict[str, Request] = {}
         self._ended = False
@@ -75,23 +79,25 @@ class OwnRequests:
             request.fail(NodeLost(f"node {self._node} was shut down"))
 
     def start(self, request: Request) -> None:
-        """Send the whole prompt, so that its chunks follow each other closely along the ring."""
-        plan, prompt = request.plan, request.prompt
-        for position in range(0, len(prompt), PREFILL_CHUNK):
+        """Send all that is known, so that its parts follow each other closely along the ring.
+
+        A new attempt computes what the one before did, in the same parts, and so says the same bit for bit.
+        """
+        plan, known = request.plan, len(request.prompt) + len(request.drawn)
+        for position, part in parts(request.prompt, request.drawn, PREFILL_CHUNK):
             if request.over.is_set():
                 return
-            chunk = prompt[position : position + PREFILL_CHUNK]
             step = Step(
-                request=request.id,
+                request=request.wire,
                 model=plan.model,
                 epoch=plan.epoch,
                 proposer=plan.proposer,
                 stage=0,
                 position=position,
-                final=position + len(chunk) == len(prompt),
+                final=position + len(part) == known,
                 spec=request.spec if position == 0 else None,
             )
-            self._send(plan.devices[0], step, convert.tokens(chunk))
+            self._send(plan.devices[0], step, convert.tokens(part))
 
     def token(self, token: Token) -> None:
         """A token came, perhaps too late, perhaps forged."""
@@ -102,13 +108,14 @@ class OwnRequests:
         elif request.over.is_set():
             self.stop(request)
 
-    def failed(self, request_id: str, error: ExoError) -> bool:
-        """A request cannot go on; False if it is none of ours."""
-        request = self._find(request_id)
+    def failed(self, wire: str, error: ExoError, node: str) -> bool:
+        """A request cannot go on, says a node; False if it is none of ours."""
+        request = self._find(wire)
         if request is None:
             return False
-        request.fail(error)
-        self.stop(request)
+        if not self.recover(request, error, node):
+            request.fail(error)
+            self.stop(request)
         return True
 
     def stop(self, request: Request) -> None:
@@ -116,8 +123,10 @@ class OwnRequests:
         with self._lock:
             known = self._requests.pop(request.id, None)
         if known is not None:
-            self._cancel(request.plan, request.id)
+            self._cancel(request.plan, request.wire)
 
-    def _find(self, request: str) -> Request | None:
+    def _find(self, wire: str) -> Request | None:
+        """The request whose present attempt has this name."""
         with self._lock:
-            return self._requests.get(request)
+            request = self._requests.get(wire.partition(ATTEMPT_MARK)[0])
+        return request if request is not None and request.wire == wire else None

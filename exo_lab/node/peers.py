@@ -1,4 +1,4 @@
-"""A node's peers: finding them, greeting them, asking now and then whether they are still there.
+"""A node's peers: finding them, greeting them, and who of them is there. `pulse` asks them.
 
 Lives on the control loop. What follows from a change is decided in `membership`; this does the talking.
 """
@@ -11,16 +11,15 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import psutil
-
-from exo_lab.core.errors import ExoError, FrameError, NodeLost, PeerUnreachable, TransportError
-from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard, Ping, Pong
+from exo_lab.core.errors import ExoError, FrameError, NodeLost, TransportError
+from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard
 from exo_lab.core.topology import Link, Sighting, Topology, link, topology
 from exo_lab.node import membership as m
+from exo_lab.node.pulse import Pulse
 from exo_lab.node.ways import Ways
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from exo_lab.discovery.base import Discovery, Found
     from exo_lab.node.echoes import LinkFigures
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_MEMBERS = 256
-MAX_PLANS_TOLD = 64
 
 
 class Watcher(Protocol):
@@ -75,6 +73,7 @@ class Peers:
         self._control, self._identity, self._problems = control, identity, problems
         self._watcher, self._timing, self._refused = watcher, timing, refused
         self._ways = Ways()
+        self.pulse = Pulse(self, control, timing)
         # What the data thread measured of the way to a peer; the node puts its ring here.
         self.link_figures: Callable[[str], LinkFigures | None] = lambda peer: None
 
@@ -200,51 +199,10 @@ class Peers:
 
     # -- keeping in touch --------------------------------------------------------------------------------
 
-    async def ping_all(self, after: Callable[[], Awaitable[object]]) -> None:
-        """Ping every peer now and then, for ever; `after` is awaited after each round."""
-        sequence = 0
-        while True:
-            sequence += 1
-            peers = [peer for peer in self.members.peers.values() if peer.liveness != "lost"]
-            await asyncio.gather(*(self._ping(peer, sequence) for peer in peers))
-            self.apply(m.Ticked(now=time.monotonic()))
-            await after()
-            await asyncio.sleep(self._timing.ping_every_s)
-
-    async def _ping(self, peer: m.Peer, sequence: int) -> None:
-        sent = time.perf_counter()
-        try:
-            ping = Ping(sequence=sequence)
-            reply = await self._control.request(peer.control, ping, timeout_s=self._timing.ping_timeout_s)
-        except PeerUnreachable:
-            self._silent(peer)
-            return
-        except ExoError as exc:
-            log.info("%s refused a ping, so it is there: %s", peer.card.device.name, exc)
-            return
-        if isinstance(reply, Pong):
-            self.apply(
-                m.Answered(
-                    id=peer.id,
-                    round_trip_s=time.perf_counter() - sent,
-                    load=reply.load,
-                    memory_available_bytes=reply.memory_available_bytes,
-                    plans=reply.plans[:MAX_PLANS_TOLD],
-                    paces=reply.paces[:MAX_PLANS_TOLD],
-                    now=time.monotonic(),
-                )
-            )
-
-    def _silent(self, peer: m.Peer) -> None:
-        now = time.monotonic()
-        same_host = peer.card.host == self.card.host
-        if same_host and peer.card.pid and not psutil.pid_exists(peer.card.pid):
-            self.apply(m.Gone(id=peer.id, now=now))
-        else:
-            self.apply(m.Silent(id=peer.id, now=now, lost_after_s=self._timing.lost_after_s))
-            if peer.liveness == "suspect":  # the second time in a row: perhaps it is the link, and there is another
-                self._ways.doubt(peer.control)
-                self._take_better_ways()
+    def doubt_way(self, address: str) -> None:
+        """Nobody answers there: perhaps it is the link, and there is another."""
+        self._ways.doubt(address)
+        self._take_better_ways()
 
     def left(self, node: str) -> None:
         """A peer said goodbye."""

@@ -48,6 +48,11 @@ class PlanBook:
         """What is active here, as pongs tell it: (model, epoch, proposer)."""
         return tuple((plan.model, plan.epoch, plan.proposer) for plan in self.plans.values())
 
+    @property
+    def loading(self) -> bool:
+        """Is a shard being loaded here?"""
+        return self._loads > 0
+
     def is_plausible(self, epoch: int) -> bool:
         """Could an epoch have been reached in order?"""
         return epoch <= self.highest_epoch + MAX_EPOCH_LEAP

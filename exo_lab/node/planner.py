@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from exo_lab.core.errors import BadPlan, ConfigError, ExoError, NodeLost
 from exo_lab.core.messages import Activate, Done, LoadShard, ModelRef, Progress, Unload
+from exo_lab.node.pace import measured_of
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
+    from exo_lab.core.pace import Measured
     from exo_lab.core.plan import Plan
     from exo_lab.node.node import Node
 
 ACTIVATE_TIMEOUT_S = 10.0
 UNLOAD_TIMEOUT_S = 2.0  # freeing is quick, and after a failed load one of those that are told may be the one that died
+
+WATCH_EVERY_S = 0.05
 
 PlanProgress = Callable[[str, int, int, str], None]  # (node name, bytes done, bytes in all, what)
 
@@ -44,6 +48,14 @@ def select(devices: Sequence[Device], wanted: Sequence[str] | None) -> tuple[Dev
     return tuple(chosen)
 
 
+def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tuple[str, Measured], ...]:
+    """What this node and its living peers measured of a model, by device id; who never held it is not there."""
+    said = {peer.id: peer.paces for peer in node.members.alive()}
+    said[node.id] = node.paces.all
+    found = {device: measured_of(paces, digest, dtype, engine) for device, paces in said.items()}
+    return tuple((device, measured) for device, measured in sorted(found.items()) if measured is not None)
+
+
 def next_epoch(node: Node) -> int:
     """An epoch above every one that this node has heard of."""
     told = [
@@ -53,11 +65,20 @@ def next_epoch(node: Node) -> int:
 
 
 async def load(
-    node: Node, plan: Plan, model: ModelRef, *, progress: PlanProgress | None = None, timeout_s: float = 600.0
+    node: Node,
+    plan: Plan,
+    model: ModelRef,
+    *,
+    progress: PlanProgress | None = None,
+    timeout_s: float = 600.0,
+    blamed: list[str] | None = None,
+    others: bool = True,
 ) -> Plan:
     """Have every stage loaded, then switch every node to the plan. All or nothing.
 
-    `timeout_s` bounds the silence between two progress reports of a stage. Cancellation unloads what was loaded.
+    `timeout_s` bounds the silence between two progress reports of a stage; a node that is lost ends it at once.
+    Cancellation unloads what was loaded. `blamed` takes the ids of nodes that could not load. Without `others`, nodes
+    that hold no layer are not waited for: they learn of the plan from pongs.
 
     Returns:
         The plan with its epoch.
@@ -72,18 +93,42 @@ async def load(
             raise BadPlan(f"node {device} of the plan is not in the cluster")
     node.allow_model(model.name)
     try:
-        async with asyncio.TaskGroup() as group:
-            for stage in range(len(plan.devices)):
-                group.create_task(_load_stage(node, plan, stage, model, names, progress, timeout_s))
-        await _activate(node, plan, model)
+        async with asyncio.TaskGroup() as watched:
+            watch = watched.create_task(_watch(node, plan, names))
+            async with asyncio.TaskGroup() as group:
+                for stage in range(len(plan.devices)):
+                    work = _load_stage(node, plan, stage, model, names, progress, timeout_s)
+                    group.create_task(_blaming(work, plan.devices[stage], blamed))
+            await _activate(node, plan, model)
+            watch.cancel()
     except BaseException as failure:
         # Cancelled, too: a cancelled task may still await, and what was loaded must not be left behind.
         await _free(node, plan)
         if isinstance(failure, BaseExceptionGroup):
             raise _first(cast("BaseExceptionGroup[BaseException]", failure)) from failure
         raise
-    await _tell_others(node, plan, model)
+    if others:
+        await _tell_others(node, plan, model)
     return plan
+
+
+async def _watch(node: Node, plan: Plan, names: dict[str, str]) -> None:
+    """Ends with NodeLost as soon as a node of the plan is gone: nobody should wait for its answer."""
+    while True:
+        there = reachable(node)
+        for device in plan.devices:
+            if device not in there:
+                raise NodeLost(f"{names[device]} went away while the model was being loaded")
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def _blaming(work: Coroutine[Any, Any, None], device: str, blamed: list[str] | None) -> None:
+    try:
+        await work
+    except ExoError:
+        if blamed is not None:
+            blamed.append(device)
+        raise
 
 
 async def _load_stage(
@@ -144,11 +189,12 @@ async def unload(node: Node, model: str) -> None:
 
 
 async def _free(node: Node, plan: Plan) -> None:
-    addresses = [node.control_address(device) for device in plan.devices if device in _reachable(node)]
+    addresses = [node.control_address(device) for device in plan.devices if device in reachable(node)]
     await _tell_all(node, Unload(model=plan.model, epoch=plan.epoch, proposer=plan.proposer), addresses)
 
 
-def _reachable(node: Node) -> set[str]:
+def reachable(node: Node) -> set[str]:
+    """Ids of this node and of every peer that is not lost."""
     return {node.id, *(peer.id for peer in node.members.alive())}
 
 

@@ -17,7 +17,7 @@ import msgspec
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Cancel, Echo, Failed, Step, Token
 from exo_lab.node.echoes import Echoes
-from exo_lab.node.orders import Install, Measure, Order, RequesterLost, Retire, Shutdown, Start, Stop
+from exo_lab.node.orders import Abandon, Install, Measure, Order, RequesterLost, Retire, Shutdown, Start, Stop
 from exo_lab.node.outbox import Outbox, Unsent
 from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.stage import Stages, ToAddress, ToNode
@@ -170,6 +170,8 @@ class Ring:
                 self.own.start(request)
             case Stop(request=request):
                 self.own.stop(request)
+            case Abandon(plan=plan, wire=wire):
+                self._cancel_on(plan, wire)
             case RequesterLost(node=node, address=address):
                 self._outbox.forget(address)
                 self.echoes.forget(node)
@@ -195,7 +197,7 @@ class Ring:
             case Cancel(request=request):
                 self._forget(request)
             case Failed(request=request, error=error, message=text, node=node):
-                self.own.failed(request, from_wire(error, text, node))
+                self.own.failed(request, from_wire(error, text, node), node)
             case Echo() as echo if echo.back:
                 self.stages.counters["late echo"] += 0 if self.echoes.came(echo) else 1
             case Echo() as echo:
@@ -265,7 +267,7 @@ class Ring:
 
     def _step_unsent(self, step: Step, error: ExoError) -> None:
         """A step could not be handed on: tell the requester, whoever it is."""
-        if self.own.failed(step.request, error):
+        if self.own.failed(step.request, error, self.node):
             return
         session = self.stages.shelf.session(step.request)
         self._forget(step.request)

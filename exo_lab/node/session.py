@@ -1,6 +1,8 @@
 """A generation, seen from its requester: what has arrived, whether it is over, and when it last moved.
 
-Filled by the data thread, read by whoever asked. It owns the prompt, so that the request can be replayed.
+Filled by the data thread, read by whoever asked. It owns the prompt and the tokens drawn so far, so that it can always
+be replayed: on another plan it goes on as another attempt, under another name on the wire, and what still comes of the
+attempt before is nobody's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from exo_lab.core.messages import Token
 if TYPE_CHECKING:
     from exo_lab.core.messages import SessionSpec
     from exo_lab.core.plan import Plan
+
+
+ATTEMPT_MARK = "."  # between a request's id and the number of an attempt
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -36,6 +41,13 @@ class Request:
         self.next_position = len(prompt)
         self.error: ExoError | None = None
         self.over = threading.Event()
+        self.attempt = 0
+        self.tries = 0  # attempts since the last token
+        self.drawn: list[int] = []
+        self.notices: tuple[str, ...] = ()  # for the user: what happened on the way
+        self._lost_at: float | None = None  # since when no token comes, because a stage was lost
+        self._suspended = False
+        self._resumed = ""  # what is to be said once the next token is there
         self._arrivals: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
 
@@ -43,17 +55,69 @@ class Request:
         """The request was handed to the ring."""
         self.started_at = self.moved_at = now
 
+    @property
+    def wire(self) -> str:
+        """How this attempt is called on the wire."""
+        return f"{self.id}{ATTEMPT_MARK}{self.attempt}" if self.attempt else self.id
+
     def put(self, token: Token, now: float) -> bool:
-        """A token came. False if it is not the next one: late, repeated, or after the end."""
+        """A token came. False if it is not the next one: late, repeated, of an attempt before, or after the end."""
         with self._lock:
-            if self.over.is_set() or token.position != self.next_position:
+            if self.over.is_set() or self._suspended:
+                return False
+            if token.position != self.next_position or token.request != self.wire:
                 return False
             self.next_position += 1
             self.moved_at = now
+            self.tries = 0
+            self.drawn.append(token.token)
+            if self._lost_at is not None:
+                self._say(f"{self._resumed} The next token came after {now - self._lost_at:.2f} s.")
+                self._lost_at = None
             self._arrivals.put(Arrival(token, now))
             if token.finish is not None:
                 self._finish(None)
             return True
+
+    def suspend(self, why: str, now: float) -> bool:
+        """A stage was lost: until `resume` nothing counts. False if it is over, or suspended already."""
+        with self._lock:
+            if self.over.is_set() or self._suspended:
+                return False
+            self._suspended = True
+            self.moved_at = now
+            if self._lost_at is None:
+                self._lost_at = now
+                self.notices = (*self.notices, why)
+            else:  # again, before a token came
+                self._say(why)
+            return True
+
+    def resume(self, plan: Plan, notice: str, now: float) -> bool:
+        """Go on as a new attempt on `plan`: prompt and tokens so far are replayed. False if it is over by now."""
+        with self._lock:
+            if self.over.is_set():
+                return False
+            self.plan, self._suspended, self._resumed, self.moved_at = plan, False, notice, now
+            self.attempt += 1
+            self.tries += 1
+            told = (*self.prompt, *self.drawn)
+            self.spec = msgspec.structs.replace(
+                self.spec, prompt_tokens=len(told), history=told if self.spec.sampling.repetition_penalty != 1 else ()
+            )
+            return True
+
+    @property
+    def suspended(self) -> bool:
+        """Is it waiting for another plan?"""
+        return self._suspended and not self.over.is_set()
+
+    def touch(self, now: float) -> None:
+        """A sign of life that is no token: layers are being loaded for it."""
+        self.moved_at = max(self.moved_at, now)
+
+    def _say(self, notice: str) -> None:
+        self.notices = (*self.notices[:-1], notice)
 
     def fail(self, error: ExoError) -> bool:
         """End with an error; the first end wins. True if this was it."""

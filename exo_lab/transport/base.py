@@ -82,6 +82,13 @@ class ControlPort(Protocol):
         """
         ...
 
+    def on_cut(self, listener: Callable[[str], object]) -> None:
+        """Call `listener(address)` on the loop when the connection to an address that was asked breaks.
+
+        A process that ends closes its sockets, so it comes at once; a cable that is pulled is only noticed by silence.
+        """
+        ...
+
     def stats(self) -> ControlStats:
         """The counters now. Any thread."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,24 @@ HIGH_WATER_MARK = 256
 MAX_PEERS = 256
 ANSWER_TIMEOUT_S = 5.0
 ANSWER_RETRY_S = 0.02
+_link_numbers = itertools.count()
 SILENT_REQUESTS = 2  # after so many without an answer a connection is made anew
 
 
 class _Link:
-    """The way to one peer: a socket and the task that reads its replies."""
+    """The way to one peer: a socket, what ZeroMQ tells of its connection, and the tasks that read both."""
 
-    def __init__(self, address: str, socket: zmq.asyncio.Socket) -> None:
-        self.address, self.socket = address, socket
+    def __init__(self, address: str, socket: zmq.asyncio.Socket, events: zmq.asyncio.Socket) -> None:
+        self.address, self.socket, self.events = address, socket, events
         self.heard = False
         self.silent = 0
-        self.reader: asyncio.Task[None] | None = None
+        self.tasks: tuple[asyncio.Task[None], ...] = ()
+
+    def close(self) -> None:
+        """Free the sockets."""
+        self.socket.disable_monitor()
+        self.events.close()
+        self.socket.close()
 
 
 class ZmqControl(Exchange):
@@ -117,6 +125,11 @@ class ZmqControl(Exchange):
             else:
                 self._tally.add("packet", f"{link.address} answered with {len(parts)} parts instead of 2")
 
+    async def _read_events(self, link: _Link) -> None:
+        while True:
+            await link.events.recv_multipart()
+            self._cut(link.address)
+
     def _ask(self, address: str, head: bytes, body: bytes) -> None:
         link = self._links.get(address)
         if link is None:
@@ -150,14 +163,23 @@ class ZmqControl(Exchange):
                 raise PeerUnreachable(f"{MAX_PEERS} peers are being asked already; {address} not asked")
             self._disconnect(idle)
         socket = self._socket(zmq.DEALER)
+        events = self._socket(zmq.PAIR)
         try:
             self._keys.apply_client(socket)
+            name = f"inproc://exo-link-{id(self)}-{next(_link_numbers)}"
+            socket.monitor(name, zmq.EVENT_DISCONNECTED)
+            events.connect(name)
             connect(socket, address)
         except BaseException:
+            socket.disable_monitor()
+            events.close()
             socket.close()
             raise
-        link = _Link(address, socket)
-        link.reader = loop.create_task(self._read_answers(link), name=f"answers of {address}")
+        link = _Link(address, socket, events)
+        link.tasks = (
+            loop.create_task(self._read_answers(link), name=f"answers of {address}"),
+            loop.create_task(self._read_events(link), name=f"connection to {address}"),
+        )
         self._links[address] = link
         return link
 
@@ -172,11 +194,11 @@ class ZmqControl(Exchange):
 
     def _disconnect(self, address: str) -> None:
         link = self._links.pop(address)
-        if link.reader is not None:
-            link.reader.cancel()
-            self._ending.add(link.reader)
-            link.reader.add_done_callback(self._ending.discard)
-        link.socket.close()
+        for task in link.tasks:
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        link.close()
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -211,7 +233,7 @@ class ZmqControl(Exchange):
         if self._loop is not None and self._loop.is_running():
             return False
         for link in self._links.values():
-            link.socket.close()
+            link.close()
         self._links.clear()
         self._free()
         return True

@@ -18,7 +18,7 @@ from exo_lab.transport.frames import Buffer, Malformed, decode_control, encode_c
 from exo_lab.transport.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable
+    from collections.abc import AsyncGenerator, Callable, Hashable
 
     from exo_lab.transport.base import Handler
 
@@ -60,6 +60,7 @@ class Exchange(ABC):
     def __init__(self, address: str, name: str = "") -> None:
         self._address, self.name = address, name or address
         self._handler: Handler | None = None
+        self._cut_listener: Callable[[str], object] | None = None
         self._calls: dict[int, Call] = {}
         self._tasks: dict[tuple[Hashable, int], asyncio.Task[None]] = {}
         self._next_id = self._answered_count = self._late = 0
@@ -83,6 +84,15 @@ class Exchange(ABC):
 
     def _gave_up(self, address: str) -> None:  # noqa: B027 - a carrier without connections has nothing to do
         """A request to this address ended without an answer."""
+
+    def on_cut(self, listener: Callable[[str], object]) -> None:
+        """Be told of broken connections. See `ControlPort.on_cut`."""
+        self._cut_listener = listener
+
+    def _cut(self, address: str) -> None:
+        """The connection to an address broke."""
+        if self._cut_listener is not None and not self._closed:
+            self._cut_listener(address)
 
     # -- asking ------------------------------------------------------------------------------------------
 

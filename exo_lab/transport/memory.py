@@ -69,6 +69,14 @@ class MemoryNetwork:
         with self._lock:
             self._dropped.add(address)
 
+    def kill(self, address: str) -> None:
+        """From now on nothing reaches or leaves this address, and its connections break: its process has ended."""
+        self.drop(address)
+        with self._lock:
+            others = [port for port in self._controls.values() if port.address != address]
+        for port in others:
+            port.broken(address)
+
     def restore(self, address: str) -> None:
         """Undo `drop`."""
         with self._lock:
@@ -143,6 +151,10 @@ class MemoryControl(Exchange):
                 loop.call_soon_threadsafe(take)
         except RuntimeError:
             log.debug("%s: its loop is closed, a packet is lost", self._address)
+
+    def broken(self, address: str) -> None:
+        """The connection to an address broke. Any thread."""
+        self._deliver(lambda: self._cut(address), 0.0)
 
     def _question(self, source: str, parts: list[bytes]) -> None:
         if len(parts) == 2:

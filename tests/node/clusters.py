@@ -120,6 +120,7 @@ class Cluster:
             return self.engines[name][-1]
 
         device = {field: changes.pop(field) for field in list(changes) if field in Device.__struct_fields__}
+        device.setdefault("memory_bytes", 1 << 30)  # nothing is planned for who does not say how much it has
         made: dict[str, Any] = {
             "device": Device(id=identity.device_id, name=name, engines=("numpy",), **device),
             "identity": identity,
@@ -146,6 +147,10 @@ class Cluster:
     def cut_off(self, node: int) -> None:
         """Nothing reaches or leaves this node any more, as if its cable were pulled."""
         self.network.drop(self.nodes[node].card.control)
+
+    def kill(self, node: int) -> None:
+        """Nothing reaches or leaves this node any more, and its connections break: its process has ended."""
+        self.network.kill(self.nodes[node].card.control)
 
     async def all_met(self) -> None:
         """Every node knows every other."""

@@ -125,47 +125,6 @@ def test_a_requester_that_leaves_on_purpose_frees_its_requests_and_fails_them_at
     asyncio.run(check())
 
 
-@settings(max_examples=6, deadline=None)
-@given(victim=st.integers(0, 2), after=st.integers(0, 5))
-def test_a_stage_lost_at_any_token_is_an_error_in_time_and_never_a_hang_or_a_wrong_token(victim, after):
-    async def check():
-        async with cluster(4) as made:
-            await made.load(HALF)
-            gate = made.gates[f"n{victim}"]
-            gate.close_before(after)
-            request = made.ask(3, max_tokens=400)
-            await until(gate.reached.is_set, "the request is at work")
-            made.cut_off(victim)
-            gate.open()
-            await over(request, 6 * FAST.lost_after_s)
-            assert isinstance(request.error, NodeLost)
-            tokens = arrived(request)
-            assert tokens == made.expected()[: len(tokens)]
-            made.stopped.append(made[victim])
-            await made.free_of_sessions()
-
-    asyncio.run(check())
-
-
-def test_a_stage_that_leaves_on_purpose_ends_the_requests_on_it_with_its_name():
-    async def check():
-        async with cluster(3) as made:
-            await made.load((2, 2), (1, 2))
-            gate = made.gates["n1"]
-            gate.close_before(3)
-            request = made.ask(0, max_tokens=400)
-            await until(gate.reached.is_set, "the request is at work")
-            gate.open()
-            await made[2].stop()
-            made.stopped.append(made[2])
-            await over(request)
-            assert isinstance(request.error, NodeLost)
-            assert "n2" in str(request.error) or made[2].id in str(request.error)
-            await made.free_of_sessions()
-
-    asyncio.run(check())
-
-
 def test_a_node_that_comes_back_into_reach_is_a_member_again():
     async def check():
         async with cluster(2) as made:
@@ -214,7 +173,7 @@ def test_a_model_unloaded_under_a_running_request_tells_its_requester_wherever_i
     asyncio.run(check())
 
 
-def test_a_requester_that_only_one_stage_lost_sight_of_is_told_and_does_not_wait_for_its_deadline():
+def test_a_requester_that_only_one_stage_lost_sight_of_goes_on_and_does_not_wait_for_its_deadline():
     async def check():
         async with cluster(3) as made:
             await made.load((2, 2), (1, 2))
@@ -224,8 +183,8 @@ def test_a_requester_that_only_one_stage_lost_sight_of_is_told_and_does_not_wait
             await until(gate.reached.is_set, "the request is at work")
             made[2].ring.post(RequesterLost(made[0].id, made[0].card.data))
             gate.open()
-            with pytest.raises(NodeLost, match="lost sight of the node that asked"):
-                await tokens_of(request)
+            assert await tokens_of(request) == made.expected()
+            assert "lost sight of the node that asked" in request.notices[0]
             await made.free_of_sessions()
 
     asyncio.run(check())
@@ -237,12 +196,12 @@ def test_a_stage_that_only_seems_lost_is_told_to_stop_all_the_same():
             await made.load((2, 2), (1, 2))
             gate = made.gates["n2"]
             gate.close_before(2)
-            request = made.ask(0, max_tokens=400)
+            request = made.ask(0, max_tokens=30)
             await until(gate.reached.is_set, "the request is at work")
             # Its pings are answered no more, its data port is as well as ever.
             made[2].parts.control._handler = None
-            await over(request)
-            assert isinstance(request.error, NodeLost)
+            assert await tokens_of(request) == made.expected(max_tokens=30)
+            assert made[2].id not in request.plan.devices
             gate.open()
             await made.free_of_sessions()
 
@@ -442,21 +401,21 @@ def test_tokens_that_are_late_repeated_or_forged_do_not_reach_the_answer():
     asyncio.run(check())
 
 
-def test_a_plan_that_is_no_longer_held_is_refused_with_advice():
+def test_a_request_on_a_plan_that_is_no_longer_held_goes_on_with_the_one_that_is():
     async def check():
         async with cluster(2) as made:
             plan = await made.load((2, 2))
-            await made.load((1, 3))
+            new = await made.load((1, 3))
             await until(lambda: made.engines["n0"][0].closed and made.engines["n1"][0].closed, "the first is freed")
-            with pytest.raises(StaleEpoch, match=r"the plan has changed\. Start the request again"):
-                await made.answer(plan=plan)
             unknown = msgspec.structs.replace(plan, devices=(plan.devices[0], "f" * 12))
-            with pytest.raises(ExoError):
-                await made.answer(plan=unknown)
             nobody = msgspec.structs.replace(plan, devices=("e" * 12, "f" * 12))
-            with pytest.raises(NodeLost, match="is not in the cluster any more"):
-                await made.answer(plan=nobody)
-            assert await made.answer() == made.expected()
+            for stale in (plan, unknown, nobody):
+                request = made.ask(plan=stale)
+                assert await tokens_of(request) == made.expected()
+                assert request.plan == new
+            await planner.unload(made[0], "tiny")
+            with pytest.raises(StaleEpoch):
+                await made.answer(plan=new)
 
     asyncio.run(check())
 

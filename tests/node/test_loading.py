@@ -46,10 +46,10 @@ def test_if_one_stage_cannot_load_the_others_are_freed_and_the_error_names_the_n
             def broken(name):
                 raise CorruptModel(f"{name} is damaged")
 
-            made[failing]._loader._open_model = broken
+            made[failing].loader._open_model = broken
             with pytest.raises(CorruptModel, match=rf"tiny is damaged \[reported by node n{failing}\]"):
                 await made.load((2, 1, 1))
-            made[failing]._loader._open_model = lambda name: source
+            made[failing].loader._open_model = lambda name: source
             (in_use,) = made.engines["n1"][:1]
             await until(
                 lambda: [e for engines in made.engines.values() for e in engines if not e.closed] == [in_use],
@@ -73,17 +73,17 @@ def test_an_engine_that_cannot_load_is_closed_and_the_reason_travels():
                     raise broken
 
                 engines = made.engines["n1"]
-                make = made[1]._loader._make_engine
+                make = made[1].loader._make_engine
 
                 def make_engine(name, dtype, make=make, load=load):
                     engine = make(name, dtype)
                     engine.load = load
                     return engine
 
-                made[1]._loader._make_engine = make_engine
+                made[1].loader._make_engine = make_engine
                 with pytest.raises(error, match=r"(no room|disk gone).*reported by node n1"):
                     await made.load((2, 2))
-                made[1]._loader._make_engine = make
+                made[1].loader._make_engine = make
                 assert engines[-1].closed
                 # The other stage's read is cancelled while it may still be at it.
                 await until(lambda: all(engine.closed for engine in made.engines["n0"]), "the other shard is freed")
@@ -138,13 +138,13 @@ def test_a_stage_that_vanishes_while_it_loads_is_an_error_in_time_and_frees_the_
     async def check():
         async with cluster(2) as made:
             hold = threading.Event()
-            original = made[1]._loader._open_model
+            original = made[1].loader._open_model
 
             def slow(name):
                 assert hold.wait(DEADLINE_S)
                 return original(name)
 
-            made[1]._loader._open_model = slow
+            made[1].loader._open_model = slow
             loading = asyncio.create_task(made.load((2, 2), timeout_s=1.0))
             await until(lambda: bool(made[0].book._loaded), "stage 0 has loaded")
             made.cut_off(1)
@@ -161,13 +161,13 @@ def test_loading_can_be_cancelled_and_nothing_stays_in_memory():
     async def check():
         async with cluster(2) as made:
             hold = threading.Event()
-            original = made[1]._loader._open_model
+            original = made[1].loader._open_model
 
             def slow(name):
                 assert hold.wait(DEADLINE_S)
                 return original(name)
 
-            made[1]._loader._open_model = slow
+            made[1].loader._open_model = slow
             loading = asyncio.create_task(made.load((2, 2)))
             await until(lambda: bool(made[0].book._loaded), "stage 0 has loaded")
             loading.cancel()
@@ -176,7 +176,7 @@ def test_loading_can_be_cancelled_and_nothing_stays_in_memory():
             hold.set()
             await until(lambda: all(e.closed for engines in made.engines.values() for e in engines), "all is freed")
             assert not made[0].book._loaded
-            made[1]._loader._open_model = original
+            made[1].loader._open_model = original
             await made.load((2, 2))
             assert await made.answer() == made.expected()
 

@@ -15,7 +15,7 @@ from exo_lab.core.messages import Hello, NodeCard
 from exo_lab.node import membership as m
 from exo_lab.node.problems import MAX_CHARACTERS, MAX_PROBLEMS, Problems
 from exo_lab.transport.keys import Identity
-from tests.node.clusters import cluster, until
+from tests.node.clusters import FAST, cluster, until
 
 
 def test_nodes_find_each_other_and_measure_the_way():
@@ -229,7 +229,7 @@ def test_whatever_happens_a_peer_is_known_once_and_lost_is_told_once(data, pause
 
 def test_silence_makes_suspect_and_then_lost():
     members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
-    for now, state in ((11.0, "suspect"), (15.9, "suspect"), (16.0, "lost")):
+    for now, state in ((11.0, "suspect"), (11.9, "suspect"), (12.0, "lost")):
         members = m.step(members, m.Silent(id="a", now=now))
         assert members.peers["a"].liveness == state
     members = m.step(members, m.Ticked(now=10.0 + m.FORGET_AFTER_S))
@@ -246,3 +246,38 @@ def test_problems_are_bounded_and_the_oldest_goes_first():
     problems.settle("s5")
     problems.settle("s5")
     assert len(problems.values()) == MAX_PROBLEMS - 1
+
+
+def one_peer(**fields):
+    members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
+    answered = {"round_trip_s": 0.01, "load": 0, "memory_available_bytes": 1, "plans": (), "now": 10.0, **fields}
+    return m.step(members, m.Answered(id="a", **answered)).peers["a"]
+
+
+def test_patience_is_short_unless_something_excuses_the_silence():
+    patience = lambda peer, process: m.patience_s(peer, process, 2.0, 8.0)  # noqa: E731
+    assert patience(one_peer(), "unknown") == 2.0
+    assert patience(one_peer(), "running") == 8.0  # its process is there: it computes, or imports
+    assert patience(one_peer(busy=True), "unknown") == 8.0
+    assert patience(one_peer(busy=True), "stopped") == 2.0
+    assert 2.0 < patience(one_peer(round_trip_s=0.5), "unknown") <= 8.0
+    assert patience(one_peer(round_trip_s=100.0), "unknown") == 8.0
+
+
+def test_what_this_node_slept_through_is_nobody_elses_silence():
+    members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
+    members = m.step(members, m.Stalled(seconds=30.0))
+    assert m.step(members, m.Silent(id="a", now=41.0)).peers["a"].liveness == "suspect"
+    assert m.step(members, m.Silent(id="a", now=42.0)).peers["a"].liveness == "lost"
+
+
+def test_a_broken_connection_and_no_answer_is_a_death_and_one_that_answers_is_none():
+    async def check():
+        slow = msgspec.structs.replace(FAST, ping_timeout_s=15.0, lost_after_s=15.0, ping_every_s=15.0, confirm_s=0.3)
+        async with cluster(3, timing=slow) as made:
+            made[0].parts.control._cut(made[2].card.control)  # broken, and made again at once
+            made.kill(1)
+            await until(lambda: made[1].id not in [peer.id for peer in made[0].members.alive()], "it is lost", 5.0)
+            assert [peer.id for peer in made[0].members.alive()] == [made[2].id]
+
+    asyncio.run(check())

@@ -1,0 +1,206 @@
+"""Generations of this node that lost a stage go on: another plan is made, loaded, and they are replayed on it.
+
+Lives on the control loop; failures come from any thread. Everything is bounded: attempts without a token, plans that
+are tried, and the request's own deadline, which loading extends as long as it moves. What to do is decided in
+`failover`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import ExoError, ModelError, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
+from exo_lab.core.topology import topology
+from exo_lab.node import failover, planner
+from exo_lab.node.holds import PlanKey, key_of
+from exo_lab.node.orders import Abandon, Start, Stop
+from exo_lab.planning.problem import Problem, weight_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.core.messages import ModelRef
+    from exo_lab.core.model import ModelConfig
+    from exo_lab.core.plan import Plan
+    from exo_lab.node.membership import Peer
+    from exo_lab.node.node import Node
+    from exo_lab.node.session import Request
+
+log = logging.getLogger(__name__)
+
+LOAD_SILENCE_S = 60.0  # of a node that loads
+PAUSE_S = 0.05  # before the next plan, when one could not be loaded
+
+
+class _Job:
+    """The recovery of one plan's requests."""
+
+    def __init__(self, plan: Plan, model: ModelRef, why: str) -> None:
+        self.plan, self.model, self.why = plan, model, why
+        self.waiting: list[Request] = []
+        self.retry = True  # the same plan once more, if everybody is there
+        self.bad: set[str] = set()  # nodes that could not do their part
+
+
+class Recovery:
+    """See the module. `shapes`: configs of models by digest, so that they need not be read again when it is urgent."""
+
+    def __init__(self, node: Node) -> None:
+        self.shapes: dict[str, ModelConfig] = {}
+        self._node = node
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._jobs: dict[PlanKey, _Job] = {}
+        node.ring.own.recover = self.take
+
+    def start(self) -> None:
+        """The control loop runs."""
+        self._loop = asyncio.get_running_loop()
+
+    # -- failures come in --------------------------------------------------------------------------------
+
+    def peer_lost(self, peer: Peer) -> None:
+        """A node is gone: what needed it goes on elsewhere, or ends with an error. On the control loop."""
+        error = NodeLost(f"{peer.card.device.name} went away while it was computing this answer")
+        for request in self._node.ring.requests:
+            needed = request.plan.stage_of(peer.id) is not None
+            if needed and not self.take(request, error, peer.id) and request.fail(error):
+                self._node.ring.post(Stop(request))
+
+    def take(self, request: Request, error: ExoError, node: str) -> bool:
+        """Take over a request that failed on `node`; False if that is for good. Any thread."""
+        loop, model = self._loop, self._node.models.get(request.plan.model)
+        if loop is None or model is None or not failover.is_recoverable(error, request.tries):
+            return request.suspended
+        why = f"{error} (at token {len(request.drawn) + 1})"
+        plan, wire = request.plan, request.wire
+        if not request.suspend(failover.waiting_notice(why), time.perf_counter()):
+            return True  # it is over, or in work already
+        self._node.ring.post(Abandon(plan, wire))
+        job = _Job(plan, model, why)
+        job.retry = failover.may_retry(error, request.tries)
+        if not job.retry and node != self._node.id:
+            job.bad.add(node)
+        try:
+            loop.call_soon_threadsafe(self._join, job, request)
+        except RuntimeError:  # the loop has ended, and so does the node
+            request.fail(error)
+        return True
+
+    def _join(self, job: _Job, request: Request) -> None:
+        """Requests of one plan share one recovery."""
+        running = self._jobs.get(key_of(job.plan))
+        if running is not None:
+            running.waiting.append(request)
+            return
+        job.waiting.append(request)
+        if self._node.stopped:
+            self._end(job, NodeLost(f"node {self._node.id} was shut down"))
+            return
+        self._jobs[key_of(job.plan)] = job
+        self._node.tasks.start(self._run(job), f"recovery of {job.plan.model}")
+
+    # -- and are worked on -------------------------------------------------------------------------------
+
+    async def _run(self, job: _Job) -> None:
+        node = self._node
+        try:
+            plan = await self._find_plan(job)
+        except ExoError as exc:
+            self._end(job, failover.gave_up(job.why, job.plan.model, exc))
+        except Exception as exc:
+            log.exception("node %s: a recovery broke", node.id)
+            self._end(job, NodeError(f"{job.why}, and re-planning failed: {type(exc).__name__}: {exc}"))
+        except BaseException:
+            self._end(job, NodeLost(f"node {node.id} was shut down"))
+            raise
+        else:
+            self._resume(job, plan)
+        finally:
+            self._jobs.pop(key_of(job.plan), None)
+
+    def _resume(self, job: _Job, plan: Plan) -> None:
+        devices = {device.id: device.name for device in self._node.topology.devices}
+        names = [devices.get(device, device) for device in plan.devices]
+        same = key_of(plan) == key_of(job.plan)
+        for request in job.waiting:
+            replayed = len(request.prompt) + len(request.drawn)
+            notice = failover.resumed_notice(job.why, names, replayed, same=same)
+            if request.resume(plan, notice, time.perf_counter()):
+                self._node.ring.post(Start(request))
+
+    def _end(self, job: _Job, error: ExoError) -> None:
+        for request in job.waiting:
+            request.fail(error)
+            self._node.ring.post(Stop(request))
+
+    async def _find_plan(self, job: _Job) -> Plan:
+        """A plan that is loaded on nodes that are there."""
+        everybody, error = False, NodeError("no plan could be loaded")
+        for _ in range(failover.MAX_PLANS):
+            await self._node.peers.pulse.confirm(job.plan.devices)
+            alive = planner.reachable(self._node)
+            current = self._node.plans.get(job.plan.model)
+            if current is None:
+                raise StaleEpoch(f"{job.plan.model} was unloaded")
+            if failover.may_go_on(job.plan, current, alive, retry=job.retry):
+                job.retry = False
+                return current
+            devices = failover.candidates(job.plan, alive, job.bad, everybody=everybody)
+            blamed: list[str] = []
+            try:
+                return await self._load(job, devices, blamed)
+            except (PlanError, ModelError) as exc:
+                # Who was asked cannot hold it: without those that said so, and then with everybody who is there.
+                widest = tuple(sorted(alive - job.bad)) == tuple(sorted(devices))
+                if widest and not set(blamed) - job.bad:
+                    raise
+                everybody, error = True, exc
+                job.bad.update(blamed)
+            except (NodeError, PeerUnreachable) as exc:
+                error = exc  # somebody else went away meanwhile
+            if not any(not request.over.is_set() for request in job.waiting):
+                break
+            await asyncio.sleep(PAUSE_S)
+        raise error
+
+    async def _load(self, job: _Job, devices: Sequence[str], blamed: list[str]) -> Plan:
+        node = self._node
+        plan = await asyncio.to_thread(failover.replan, job.plan, await self._problem(job, devices))
+        plan = msgspec.structs.replace(plan, dtype=job.plan.dtype, engine=job.plan.engine)
+
+        def moved(name: str, done: int, total: int, what: str) -> None:
+            for request in job.waiting:
+                request.touch(time.perf_counter())
+
+        loaded = await planner.load(
+            node, plan, job.model, progress=moved, timeout_s=LOAD_SILENCE_S, blamed=blamed, others=False
+        )
+        # Another requester may have re-planned at the same time: all agree on the plan of the higher rank.
+        current = node.plans.get(plan.model)
+        return current if current is not None and current.rank > loaded.rank else loaded
+
+    async def _problem(self, job: _Job, devices: Sequence[str]) -> Problem:
+        node, lost = self._node, job.plan
+        config = self.shapes.get(job.model.digest)
+        if config is None:
+            config = self.shapes[job.model.digest] = await asyncio.to_thread(node.loader.config_of, job.model)
+        known = node.topology
+        left = topology(
+            (one for one in known.sightings if one.device.id in devices),
+            (edge for edge in known.links if edge.a in devices and edge.b in devices),
+        )
+        return Problem(
+            config=config,
+            topology=left,
+            context_tokens=max(request.spec.total_tokens for request in job.waiting),
+            sessions=len(job.waiting),
+            weight_scale=weight_scale(config, lost.dtype),
+            measured=tuple(
+                one for one in planner.measurements(node, config.digest, lost.dtype, lost.engine) if one[0] in devices
+            ),
+        )
