@@ -47,3 +47,8 @@ def unload_ipython_extension(ipython: Any) -> None:
     from exo_lab.front.magics import unload
 
     unload(ipython)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Where a Jupyter server finds our extension. Imports nothing of it."""
+    return [{"module": "exo_lab.front.server"}]

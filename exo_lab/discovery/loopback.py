@@ -45,6 +45,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     started: float
 
 
+def registered(folder: Path | None = None) -> tuple[Entry, ...]:
+    """Nodes whose processes live, by name; changes nothing. For those who want to know and are no node.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = [_read(path) for path in (folder or registry_path()).glob("*.json")]
+    return tuple(sorted((one for one in found if one is not None and _alive(one)), key=lambda one: (one.name, one.id)))
+
+
 class LoopbackRegistry:
     """See `Discovery`.
 

@@ -4,6 +4,8 @@ export const PANEL_PROTOCOL = 1;
 export const TARGET = 'exo_lab.panel';
 export const VIEW_MIME = 'application/vnd.exo-lab.view+json';
 export const REQUEST_BYTES = 65536;
+export const SERVER_PROTOCOL = 1;
+export const SERVER_BASE = 'exo-lab/api';
 
 /** What would this change do? Answered by `Predicted`; nothing moves. */
 export interface WhatIf {
@@ -385,4 +387,65 @@ export type PanelEvent = StatusEvent | GenerationStart | TokensEvent | Generatio
 export interface OutputView {
   readonly view: 'generation' | 'placement' | 'topology';
   readonly snapshot: StatusEvent;
+}
+
+/** What the web socket pushes: at once, and whenever nodes or models change. */
+export interface ServerFacts {
+  readonly type: 'facts';
+  readonly version: VersionAnswer;
+  readonly nodes: NodesAnswer;
+  readonly models: ModelsAnswer;
+}
+
+/** Who answers. `protocol` rises when the shape of an answer changes. */
+export interface VersionAnswer {
+  readonly version: string;
+  readonly python: string;
+  readonly protocol: number;
+}
+
+/** Known nodes, by source and name. `problems` are sentences: a file that cannot be read, a mistake in it. */
+export interface NodesAnswer {
+  readonly nodes: ReadonlyArray<KnownNode>;
+  readonly problems: ReadonlyArray<string>;
+}
+
+/**
+ * A node that this machine knows of without asking anybody.
+ *
+ * `source` is the loopback registry or the peers file; `running` is null where nobody here can tell. `pid`: of a
+ * process of this machine.
+ */
+export interface KnownNode {
+  readonly name: string;
+  readonly address: string;
+  readonly source: string;
+  readonly running: boolean | null;
+  readonly pid: number | null;
+}
+
+/** Models in the cache; `fetchable` are names that `%exo models --fetch` knows and that are not here yet. */
+export interface ModelsAnswer {
+  readonly models: ReadonlyArray<CachedModel>;
+  readonly fetchable: ReadonlyArray<string>;
+}
+
+/** A model that this machine can open without the network. */
+export interface CachedModel {
+  readonly name: string;
+  readonly size_bytes: number;
+  readonly about: string;
+}
+
+/** What the doctor found on the server's machine, step by step. It joins nothing. */
+export interface DoctorAnswer {
+  readonly findings: ReadonlyArray<Finding>;
+}
+
+/** One step: what was seen, and what to do about it (empty if nothing). */
+export interface Finding {
+  readonly step: string;
+  readonly verdict: 'fail' | 'ok' | 'warn';
+  readonly seen: string;
+  readonly do: string;
 }

@@ -22,6 +22,7 @@ from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, TokenEve
 from exo_lab.core.topology import link
 from exo_lab.front import panel_messages as messages
 from exo_lab.front.palette import HATCHINGS, Mark, assign, hatch
+from exo_lab.front.server import answers
 from exo_lab.front.units import show_bytes, show_layers, show_rate, show_seconds
 
 if TYPE_CHECKING:
@@ -102,11 +103,15 @@ def types_text() -> str:
     writer.union("PanelAnswer", UNIONS["PanelAnswer"], optional=False)
     writer.union("PanelEvent", UNIONS["PanelEvent"], optional=False)
     writer.struct(messages.OutputView)
+    writer.struct(answers.ServerFacts)
+    writer.struct(answers.DoctorAnswer)
     constants = (
         f"export const PANEL_PROTOCOL = {messages.PANEL_PROTOCOL};\n"
         f"export const TARGET = {_quote(messages.TARGET)};\n"
         f"export const VIEW_MIME = {_quote(messages.VIEW_MIME)};\n"
         f"export const REQUEST_BYTES = {messages.REQUEST_BYTES};\n"
+        f"export const SERVER_PROTOCOL = {answers.SERVER_PROTOCOL};\n"
+        f"export const SERVER_BASE = {_quote(answers.SERVER_BASE)};\n"
     )
     return HEADER + "\n" + constants + "\n" + "\n\n".join(writer.declared.values()) + "\n"
 

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.servers import START_WITHIN_S, jupyter
+
 ROOT = Path(__file__).parents[2]
 LABEXTENSION = ROOT / "labextension"
 BUILT = ROOT / "exo_lab" / "labextension"
-START_WITHIN_S = 60
 WITHIN_S = 300
 
 MISSING = [
@@ -49,51 +45,20 @@ def lab(tmp_path_factory, real_model):
     extensions.mkdir(parents=True)
     (extensions / "exo-lab").symlink_to(BUILT)
     (home / "notebooks").mkdir()
-    token = secrets.token_hex(16)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    enabled = home / "jupyter_config_dir" / "jupyter_server_config.d"
+    enabled.mkdir(parents=True)
+    shutil.copy(ROOT / "exo_lab" / "front" / "server" / "exo_lab.json", enabled)
     environment = {**os.environ, "JUPYTER_PATH": str(home / "path"), "PYTHONPATH": str(ROOT)}
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         environment[name] = str(home / name.lower())
-    with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
-                *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
-                f"--ServerApp.root_dir={home / 'notebooks'}",
-                *(f"--LabApp.workspaces_dir={home / 'workspaces'}", f"--LabApp.user_settings_dir={home / 'settings'}"),
-                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-                "--LabApp.news_url=",
-            ],
-            env=environment,
-            cwd=home,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            _wait(f"http://127.0.0.1:{port}/api/status?token={token}", server, home / "server.log")
-            yield f"http://127.0.0.1:{port}", token
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait(20)
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_WITHIN_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)  # nothing tells when a server of another process is there
+    options = (
+        *(f"--ServerApp.root_dir={home / 'notebooks'}", f"--LabApp.workspaces_dir={home / 'workspaces'}"),
+        f"--LabApp.user_settings_dir={home / 'settings'}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.news_url=",
+    )
+    with jupyter("jupyter lab", home, environment, *options) as (url, token):
+        yield url.rstrip("/"), token
 
 
 def node(*arguments: str) -> str:
