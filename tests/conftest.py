@@ -17,6 +17,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory):
     for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
         patch.setenv(name, str(folder / name.lower()))
     patch.delenv("EXO_LAB_TOKEN", raising=False)
+    patch.setenv("EXO_LAB_PROBE", "off")  # figures of a machine that runs tests are worth nothing
     # Every test's arithmetic on one thread, in this process and in those that it starts: the machine has few cores.
     patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     yield folder

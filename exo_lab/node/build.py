@@ -7,11 +7,14 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exo_lab.core.device import with_speed
 from exo_lab.core.errors import ConfigError
 from exo_lab.node.model_names import model_folders
-from exo_lab.node.parts import NodeOptions, NodeParts
+from exo_lab.node.own_speed import SpeedProbe, wanted
+from exo_lab.node.parts import NodeOptions, NodeParts, SpeedMeter
 
 if TYPE_CHECKING:
+    from exo_lab.core.device import Device
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
@@ -112,6 +115,19 @@ def default_name() -> str:
     return socket.gethostname().split(".")[0] or platform.node() or "node"
 
 
+def with_known_speed(device: Device, engine: str, threads: int) -> tuple[Device, SpeedMeter | None]:
+    """A device with the speed that was measured of it before; else with what measures it, if it may."""
+    from exo_lab.models.locate import cache_folder
+    from exo_lab.telemetry.speed_cache import SpeedCache
+
+    if not wanted():
+        return device, None
+    cache = SpeedCache(cache_folder() / "speeds.json")
+    probe = SpeedProbe(device, "numpy" if engine == "numpy" else "torch", threads, cache)
+    known = probe.known
+    return (device, probe.measure) if known is None else (with_speed(device, known), None)
+
+
 def build(options: NodeOptions, token: str) -> NodeParts:
     """The parts of a node over ZeroMQ, from what the user chose. Nothing is announced yet.
 
@@ -120,7 +136,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         TransportError: the address cannot be listened on.
     """
     from exo_lab.models.open import open_model
-    from exo_lab.telemetry.detect import detect
+    from exo_lab.telemetry.detect import cpu_limit, detect, free_memory
     from exo_lab.transport.keys import Identity, cluster_tag
     from exo_lab.transport.secure import SecureContext
 
@@ -133,7 +149,11 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         device_id=identity.device_id,
         memory_bytes=options.memory_bytes,
         slowdown=options.slowdown,
+        engine=options.engine,
     )
+    free = free_memory(device)
+    threads = options.threads or cpu_limit()  # an engine sees every core, and not what a container may use of them
+    device, measure_speed = with_known_speed(device, options.engine, threads)
     context = SecureContext(token)
     try:
         port = control_port(options)
@@ -148,7 +168,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         return open_model(name)
 
     def engine(name: str, dtype: str) -> Engine:
-        return make_engine(options.engine if name == "auto" else name, dtype, options.threads)
+        return make_engine(options.engine if name == "auto" else name, dtype, threads)
 
     return NodeParts(
         device=device,
@@ -161,4 +181,6 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         refused=context.refused,
         close=context.close,
         model_folders=model_folders(options.bind),
+        free_memory=free,
+        measure_speed=measure_speed,
     )

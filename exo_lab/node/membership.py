@@ -138,6 +138,9 @@ def step(members: Members, event: Event) -> Members:
             if known is not None and known.liveness != "lost" and known.card.version > card.version:
                 return members
             same = known is not None and known.card == card
+            if known is not None and not same and known.liveness != "lost" and _same_process(known.card, card):
+                # It only describes itself anew: what is known of it and the way to it stay.
+                return _with(members, msgspec.structs.replace(known, card=card, liveness="alive", heard_at=now))
             if known is None or not same:
                 return _with(members, Peer(card=card, liveness="alive", heard_at=now, found_by=found_by))
             return _with(
@@ -221,6 +224,10 @@ def newly_lost(before: Members, after: Members) -> tuple[str, ...]:
         for key, peer in sorted(before.peers.items())
         if peer.liveness != "lost" and (key not in after.peers or after.peers[key].liveness == "lost")
     )
+
+
+def _same_process(one: NodeCard, other: NodeCard) -> bool:
+    return (one.host, one.pid, one.control, one.data) == (other.host, other.pid, other.control, other.data)
 
 
 def _with(members: Members, peer: Peer) -> Members:

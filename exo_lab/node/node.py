@@ -24,6 +24,7 @@ from exo_lab.node.answers import answer
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.loader import Loader
 from exo_lab.node.orders import Measure, RequesterLost, Stop
+from exo_lab.node.own_speed import learn_speed
 from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
@@ -36,6 +37,7 @@ from exo_lab.node.tasks import Tasks
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
+    from exo_lab.core.device import Device
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
     from exo_lab.core.topology import Topology
@@ -98,6 +100,8 @@ class Node:
         self.peers.pulse.watch(self.tasks)
         self.tasks.start(self._sweep(), "sweep")
         self.tasks.start(self._measure_links(), "links")
+        if self.parts.measure_speed is not None:
+            self.tasks.start(learn_speed(self, self.parts.measure_speed), "speed")
 
     async def stop(self) -> None:
         """Say goodbye, end every generation, free everything. Idempotent; takes at most a few seconds."""
@@ -161,7 +165,16 @@ class Node:
         """What is free now: of the emulated memory if it is emulated, else of the machine's."""
         if self.device.emulated and self.stages.shelf.memory_limit_bytes:
             return max(0, self.device.memory_bytes - self.stages.weight_bytes - self.stages.kv_bytes)
-        return psutil.virtual_memory().available
+        return self.parts.free_memory() if self.parts.free_memory else psutil.virtual_memory().available
+
+    def describe(self, device: Device) -> None:
+        """This node found out more about itself. Peers learn of it with their next ping."""
+        self.device = device
+        version = max(time.time_ns() // 1_000_000, self.card.version + 1)
+        self.peers.card = self.parts.identity.sign_card(
+            msgspec.structs.replace(self.card, device=device, version=version)
+        )
+        self._notify("nodes")
 
     def stats(self) -> msg.Stats:
         """This node's counters."""

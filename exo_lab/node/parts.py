@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    import threading
     from pathlib import Path
 
-    from exo_lab.core.device import Device
+    from exo_lab.core.device import Device, DeviceSpeed
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
@@ -40,6 +41,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 EngineFactory = Callable[[str, str], "Engine"]  # (engine name, dtype), each may be "auto"
 ModelOpener = Callable[[str], "WeightSource"]
+SpeedMeter = Callable[["threading.Event"], "DeviceSpeed | None"]  # told to stop by the event
 
 
 class Listener(Protocol):
@@ -62,4 +64,8 @@ class NodeParts(NamedTuple):
     open_model: ModelOpener
     refused: Callable[[], dict[str, int]]  # counts of what the transport turned away
     close: Callable[[], object]
+    # Bytes that are free where the device computes; None: of the machine's main memory. Any thread, takes no time.
+    free_memory: Callable[[], int] | None = None
+    # Measures the device's speed, see `own_speed`: blocks until done or told to stop. None: nothing is measured.
+    measure_speed: SpeedMeter | None = None
     model_folders: Sequence[Path] | None = None  # from where peers may name files; None: anywhere, see `model_names`

@@ -155,6 +155,16 @@ class Peers:
         else:
             self._problems.settle(subject)
 
+    async def renew(self, peer: m.Peer) -> None:
+        """Ask a peer for its card: it has a newer one than we know."""
+        try:
+            hello = Hello(card=self.card)
+            reply = await self._control.request(peer.control, hello, timeout_s=self._timing.hello_timeout_s)
+            if isinstance(reply, Hello) and reply.card.device.id == peer.id:
+                self.hear(reply.card, peer.found_by)
+        except ExoError as exc:
+            log.info("%s did not say what is new of it: %s", peer.card.device.name, exc)
+
     def _take_better_ways(self) -> None:
         """A better link to a peer came in sight, or the one in use went out of it."""
         for peer, way in self._ways.better(self.members):

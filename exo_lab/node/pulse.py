@@ -92,6 +92,8 @@ class Pulse:
                     now=time.monotonic(),
                 )
             )
+            if reply.card_version > peer.card.version:
+                await self._peers.renew(peer)
         return True
 
     def _silent(self, peer: m.Peer) -> None:
