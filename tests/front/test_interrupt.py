@@ -30,6 +30,14 @@ class Screen:
         self.last = view
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A process that a shell starts in the background ignores Interrupt, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def made() -> FakeCluster:
     cluster = FakeCluster()
