@@ -16,10 +16,15 @@ from exo_lab.front.view import View
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from exo_lab.core.device import Device
     from exo_lab.core.status import Liveness, LoadedModel, NodeStatus
 
-# In HTML the last two share a column: with it the table fits a notebook's cell.
-HEADER = ("#", "node", "state", "layers held", "memory free", "latency", "load", "engines", "address", "found by")
+# In HTML chip and speed share a column, and so do the last two: with that the table fits a notebook's cell.
+HEADER = (
+    *("#", "node", "state", "layers held", "chip", "speed", "memory free", "latency", "load", "engines"),
+    *("address", "found by"),
+)
+HTML_HEADER = tuple(name for name in HEADER if name not in ("speed", "found by"))
 RIGHT = ("memory free", "latency", "load")
 LIVENESS: dict[Liveness, tuple[str, str, str]] = {  # symbol, word, colour (never alone)
     "alive": ("●", "alive", "#009E73"),
@@ -44,7 +49,7 @@ class NodesView(View):
         """A table; a node's colour and hatching are those that it has in every drawing."""
         held = holdings(self.models)
         rows = [self._html_row(row, node) for row, node in ((_row(node, held), node) for node in self.nodes)]
-        return html.block(html.grid(summary(self.nodes), HEADER[:-1], rows, RIGHT))
+        return html.block(html.grid(summary(self.nodes), HTML_HEADER, rows, RIGHT))
 
     def _html_row(self, row: _Row, node: NodeStatus) -> tuple[str, ...]:
         entry = self.roster[node.device.id]
@@ -55,8 +60,9 @@ class NodesView(View):
         since = f" {html.esc(row.since)}" if row.since else ""
         state = f'<span style="color:{colour}" aria-hidden="true">{symbol}</span> {word}{since}'
         mark = swatch(entry.mark, emulated=bool(entry.emulated))
-        cells = (row.layers, row.memory, row.latency, row.load, row.engines)
-        return (mark, name, state, *map(html.esc, cells), html.stacked(row.address, row.found))
+        cells = map(html.esc, (row.memory, row.latency, row.load, row.engines))
+        chip, address = html.stacked(row.chip, row.speed), html.stacked(row.address, row.found)
+        return (mark, name, state, html.esc(row.layers), chip, *cells, address)
 
     def text(self) -> str:
         """Aligned columns."""
@@ -68,8 +74,8 @@ class NodesView(View):
             name = entry.name + " (this one)" * node.is_self
             state = f"{symbol} {word} {row.since}".rstrip()
             emulated = f"emulated: {entry.emulated}" if entry.emulated else ""
-            cells = (row.layers, row.memory, row.latency, row.load, row.engines, row.address, row.found)
-            rows.append((entry.mark.symbol, name, state, *cells, emulated))
+            cells = (row.layers, row.chip, row.speed, row.memory, row.latency, row.load, row.engines)
+            rows.append((entry.mark.symbol, name, state, *cells, row.address, row.found, emulated))
         return "\n".join([summary(self.nodes), *table((*HEADER, ""), rows, RIGHT)])
 
 
@@ -77,6 +83,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     """The cells that are the same in HTML and in text; empty where nothing is known."""
 
     layers: str
+    chip: str
+    speed: str
     memory: str
     latency: str
     load: str
@@ -92,6 +100,8 @@ def _row(node: NodeStatus, held: dict[str, list[str]]) -> _Row:
     silent = node.liveness != "alive" and node.seen_s_ago is not None
     return _Row(
         layers="; ".join(held.get(device.id, ())),
+        chip=clean(device.chip, 60),
+        speed=show_speed(device),
         memory=f"{show_bytes(free)} of {show_bytes(device.memory_bytes)}" if device.memory_bytes else "",
         latency=show_seconds(node.latency_s) if node.latency_s is not None else "",
         load=f"{node.load:.0%}" if node.load is not None else "",
@@ -100,6 +110,20 @@ def _row(node: NodeStatus, held: dict[str, list[str]]) -> _Row:
         found=clean(node.how_found, 60),
         since=f"(silent for {show_seconds(node.seen_s_ago or 0.0)})" if silent else "",
     )
+
+
+def show_speed(device: Device) -> str:
+    """Such as "fp32 0.22, fp16 1.01 TFLOPS, 55 GB/s (measured)"; empty if nothing is known.
+
+    Of an emulated device with its slowdown. int8 is left out: no engine computes in it.
+    """
+    slow = max(device.slowdown, 1.0)
+    figures = (("fp32", device.flops.fp32), ("fp16", device.flops.fp16))
+    flops = ", ".join(f"{what} {tflops / slow:.3g}" for what, tflops in figures if tflops > 0)
+    bandwidth = device.memory_bandwidth_bytes_per_s / slow / 1e9
+    parts = [f"{flops} TFLOPS"] * bool(flops) + [f"{bandwidth:.3g} GB/s"] * (bandwidth > 0)
+    origin = f" ({device.speed_origin})" if device.speed_origin else ""
+    return ", ".join(parts) + origin if parts else ""
 
 
 def roster_of(nodes: Iterable[NodeStatus], models: Iterable[LoadedModel] = ()) -> Roster:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +43,7 @@ class SpeedProbe:
         cache: where measurements are kept.
         make_kit: makes what does the work, (engine, device, threads) -> Kit.
         busy: how much of the machine is in use, in [0, 1]; takes `LOOK_S`.
+        disturbed: begins to watch, and gives what then says how much of the machine others have used since.
         look_again_s: after so long, if it was busy or another process measured.
     """
 
@@ -53,10 +55,12 @@ class SpeedProbe:
         cache: SpeedCache,
         make_kit: Callable[[str, str, int], Kit] | None = None,
         busy: Callable[[], float] | None = None,
+        disturbed: Callable[[], Callable[[], float]] | None = None,
         look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
         self._device, self._engine, self._threads, self._cache = device, engine, threads, cache
         self._make_kit, self._busy, self._look_again_s = make_kit or kit_of, busy or _busy, look_again_s
+        self._disturbed = disturbed or used_by_others
         self._key = key_of(device, engine=engine, version=_version(engine), threads=threads)
 
     @property
@@ -74,8 +78,8 @@ class SpeedProbe:
             with self._cache.alone() as alone:
                 if (known := self.known) is not None:  # another process was faster
                     return known
-                if alone and self._busy() <= BUSY:
-                    return self._measure(stopping)
+                if alone and self._busy() <= BUSY and (speed := self._measure(stopping)) is not None:
+                    return speed
             if stopping.wait(self._look_again_s):
                 break
         return None
@@ -84,9 +88,12 @@ class SpeedProbe:
         from exo_lab.engines.speed import measure
 
         kit = self._make_kit(self._engine, self._device.computes_on or "cpu", self._threads)
+        others = self._disturbed()
         try:
             speed = measure(kit, stopping=stopping.is_set)
         except Cancelled:
+            return None
+        if others() > BUSY:
             return None
         self._cache.keep(self._key, speed)
         return speed
@@ -150,6 +157,24 @@ def kit_of(engine: str, device: str, threads: int) -> Kit:
 def wanted() -> bool:
     """May this process measure, and use what was measured?"""
     return os.environ.get(SWITCH, "").casefold() not in ("off", "0", "no")
+
+
+def used_by_others() -> Callable[[], float]:
+    """Begin to watch; what is returned says how much of all cores other processes have used since, in [0, 1]."""
+    began, used_s, own_s = time.monotonic(), _used_s(), time.process_time()
+
+    def since() -> float:
+        elapsed_s = max(time.monotonic() - began, 1e-3) * (psutil.cpu_count() or 1)
+        others_s = _used_s() - used_s - (time.process_time() - own_s)
+        return min(max(others_s / elapsed_s, 0.0), 1.0)
+
+    return since
+
+
+def _used_s() -> float:
+    """CPU seconds of all cores that were neither idle nor waiting for a disk, since the machine started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def _busy() -> float:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exo_lab.core.device import DeviceSpeed, Flops, with_speed
 from exo_lab.core.topology import link
 from exo_lab.front.html import esc
 from exo_lab.front.palette import Mark, assign
@@ -215,6 +216,20 @@ def test_what_was_not_measured_is_not_shown():
     text = NodesView([msgspec.structs.replace(scenes.nodes((unknown,))[1], latency_s=None, load=None)]).text()
     assert "latency" not in text
     assert "memory free" not in text
+
+
+def test_a_nodes_chip_and_speed_say_where_the_speed_is_from_and_count_an_emulations_slowdown():
+    speed = DeviceSpeed(flops=Flops(fp32=0.25, fp16=1.0), memory_bandwidth_bytes_per_s=50e9)
+    measured = with_speed(scenes.device(0), speed)
+    emulated = msgspec.structs.replace(measured, id="b", name="slow", slowdown=2.0, emulated="2x slower")
+    listed = scenes.device(3, flops=Flops(fp32=14.2, fp16=28.4, int8=56.8), speed_origin="chip table")
+    view = NodesView(scenes.nodes((measured, emulated, listed, scenes.device(4))))
+    for shown in (view.html(), view.text()):
+        assert "fp32 0.25, fp16 1 TFLOPS, 50 GB/s (measured)" in shown
+        assert "fp32 0.125, fp16 0.5 TFLOPS, 25 GB/s (measured)" in shown
+        assert "fp32 14.2, fp16 28.4 TFLOPS (chip table)" in shown
+        assert shown.count("TFLOPS") == 3
+        assert shown.count("Xeon") == 5  # this node's too, of which nothing else is known
 
 
 def test_a_device_that_left_keeps_its_place_in_a_plan_under_its_id():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -27,14 +28,18 @@ class InstantKit(FakeKit):
         return super().reader(size_bytes)
 
 
-def probe(tmp_path, busy, made=None, **options):
+def undisturbed():
+    return lambda: 0.0
+
+
+def probe(tmp_path, busy, made=None, disturbed=undisturbed):
     def make(engine, device, threads):
         if made is not None:
             made.append((engine, device, threads))
         return InstantKit({}, 1e10)
 
     cache = SpeedCache(tmp_path / "speeds.json")
-    return SpeedProbe(DEVICE, "numpy", 2, cache, make_kit=make, busy=busy, look_again_s=0.0, **options)
+    return SpeedProbe(DEVICE, "numpy", 2, cache, make_kit=make, busy=busy, disturbed=disturbed, look_again_s=0.0)
 
 
 def test_a_quiet_machine_is_measured_once_and_then_known(tmp_path):
@@ -51,6 +56,27 @@ def test_a_busy_machine_is_measured_when_it_is_quiet(tmp_path):
     assert probe(tmp_path, lambda: next(loads), made).measure(threading.Event()) is not None
     assert len(made) == 1
     assert list(loads) == []
+
+
+def test_a_measurement_that_others_disturbed_is_thrown_away_and_made_again(tmp_path):
+    made, shares = [], iter([0.8, 0.3, 0.05])
+
+    def disturbed():
+        share = next(shares)
+        return lambda: share
+
+    measuring = probe(tmp_path, lambda: 0.0, made, disturbed)
+    assert measuring.measure(threading.Event()) is not None
+    assert len(made) == 3
+    assert measuring.known is not None
+
+
+def test_what_others_use_is_a_share_of_the_machine_and_not_what_this_process_uses():
+    share = own_speed.used_by_others()
+    began = time.process_time()
+    while time.process_time() - began < 0.3:
+        pass
+    assert 0.0 <= share() <= 1.0
 
 
 def test_a_machine_that_is_always_busy_is_not_measured(tmp_path):
