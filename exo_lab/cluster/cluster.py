@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import config_of, tokenizer_of
-from exo_lab.cluster.looking import node_statuses, wait_for
+from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from exo_lab.cluster.planning import Explained, Wish
+    from exo_lab.core.messages import Stats
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.node.doctor import Finding
@@ -38,6 +39,7 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
 DOCTOR_TIMEOUT_S = 30.0
 COLLECT_TIMEOUT_S = 15.0
+COUNTERS_S = 1.0
 LOAD_SILENCE_S = 600.0
 TOKEN_TIMEOUT_S = 120.0
 CONTEXT_TOKENS = 2048
@@ -112,6 +114,10 @@ class Cluster:
     def topology(self) -> Topology:
         """Every device and link that anybody within four hops knows of, asked now. Takes a few seconds at most."""
         return self._thread.run(self.node.collect(), COLLECT_TIMEOUT_S)
+
+    def counters(self) -> dict[str, Stats]:
+        """What every living node is busy with, by id, asked now; who does not answer within a second is left out."""
+        return self._thread.run(counters(self.node, COUNTERS_S), COLLECT_TIMEOUT_S)
 
     def doctor(self) -> tuple[Finding, ...]:
         """Why nodes find each other or do not, step by step. Takes a few seconds at most and changes nothing."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import psutil
 
-from exo_lab.core.errors import NodeError
+from exo_lab.core.errors import ExoError, NodeError
+from exo_lab.core.messages import GetStats, Stats
 from exo_lab.core.status import NodeStatus
 
 if TYPE_CHECKING:
     from exo_lab.cluster.cluster import Cluster
+    from exo_lab.node.membership import Peer
     from exo_lab.node.node import Node
 
 
@@ -42,6 +45,20 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
         for peer in node.members.peers.values()
     ]
     return (me, *sorted(peers, key=lambda peer: (peer.device.name, peer.device.id)))
+
+
+async def counters(node: Node, timeout_s: float) -> dict[str, Stats]:
+    """This node's counters and its living peers', by id; who does not answer in time is left out."""
+
+    async def ask(peer: Peer) -> tuple[str, Stats] | None:
+        try:
+            answer = await node.parts.control.request(peer.control, GetStats(), timeout_s=timeout_s)
+        except ExoError:
+            return None  # it is slow or on its way out; membership says which
+        return (peer.id, answer) if isinstance(answer, Stats) else None
+
+    told = await asyncio.gather(*map(ask, node.members.alive()))
+    return {node.id: node.stats(), **dict(one for one in told if one is not None)}
 
 
 def wait_for(cluster: Cluster, count: int, timeout_s: float) -> tuple[NodeStatus, ...]:

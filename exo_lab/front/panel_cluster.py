@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.core.status import ClusterStatus, LoadedModel
     from exo_lab.core.topology import Link
-    from exo_lab.front.panel import Panel
+    from exo_lab.front.hearing import Ear
     from exo_lab.generation import Generation
     from exo_lab.planning.problem import Problem
 
@@ -199,31 +199,32 @@ class Current:
 
 
 class Telling:
-    """Tells the panel of one generation while its cell drains it; costs nothing where there is no panel."""
+    """Tells those who listen of one generation while its cell drains it; costs nothing where nobody does."""
 
-    def __init__(self, generation: Generation, panel: Panel | None) -> None:
-        self._generation, self._panel, self._told = generation, panel, 0
-        if panel is not None:
+    def __init__(self, generation: Generation, *ears: Ear | None) -> None:
+        self._generation, self._told = generation, 0
+        self._ears = tuple(ear for ear in ears if ear is not None)
+        if self._ears:
             stats = generation.stats
-            panel.started(
-                GenerationStart(
-                    request=generation.id,
-                    model=stats.model,
-                    epoch=stats.plan.epoch,
-                    devices=stats.plan.devices,
-                    prompt_tokens=stats.prompt_tokens,
-                )
+            start = GenerationStart(
+                request=generation.id,
+                model=stats.model,
+                epoch=stats.plan.epoch,
+                devices=stats.plan.devices,
+                prompt_tokens=stats.prompt_tokens,
             )
+            for ear in self._ears:
+                ear.started(start)
 
     def tell(self) -> None:
         """What has come since the last time."""
-        if self._panel is not None:
+        for ear in self._ears:
             for event in self._generation.tokens[self._told :]:
-                self._panel.token(self._generation.id, event)
-            self._told = len(self._generation.tokens)
+                ear.token(self._generation.id, event)
+        self._told = len(self._generation.tokens)
 
     def end(self) -> None:
         """The rest, and that it is over."""
-        if self._panel is not None:
-            self.tell()
-            self._panel.ended(self._generation.stats)
+        self.tell()
+        for ear in self._ears:
+            ear.ended(self._generation.stats)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exo_lab.front.hearing import ears
 from exo_lab.front.panel import panel
 from exo_lab.front.panel_cluster import Telling
 from exo_lab.front.views import generation_view
@@ -36,7 +37,7 @@ def stream(
     def picture(state: State | None = None) -> GenerationView:
         return generation_view(generation, devices, models, state=state)
 
-    telling = Telling(generation, panel())
+    telling = Telling(generation, panel(), *ears())
     try:
         screen.offer(picture)
         while not generation.done:

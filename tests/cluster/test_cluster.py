@@ -46,6 +46,13 @@ def test_both_see_both(pair):
         assert [node.liveness for node in cluster.nodes()] == ["alive", "alive"]
 
 
+def test_every_node_says_what_it_is_busy_with(pair):
+    for cluster in pair:
+        told = cluster.counters()
+        assert set(told) == {node.device.id for node in cluster.nodes()}
+        assert all(one.sessions == 0 and one.rss_bytes > 0 for one in told.values())
+
+
 def test_a_plan_is_made_without_loading_anything(pair, model):
     left, _ = pair
     preview = left.plan(model, devices=["right", "left"], layers=[1, tiny_config().n_layers - 1])
