@@ -43,17 +43,22 @@ def explanation_html(explanation: Explanation, *, in_full: bool) -> str:
         html.grid(one.title, one.header, [[html.esc(clean(cell)) for cell in row] for row in one.rows])
         for one in _told(explanation)
     ]
-    return "".join([line, html.bullets([clean(text) for text in explanation.sentences]), *grids])
+    return "".join([line, html.bullets(_reasons(explanation)), *grids])
 
 
 def explanation_text(explanation: Explanation, *, in_full: bool) -> list[str]:
     """The same in lines."""
     lines = [f"predicted: {predicted(explanation)}"]
     if in_full:
-        lines += [f"- {clean(text)}" for text in explanation.sentences]
+        lines += [f"- {text}" for text in _reasons(explanation)]
         for one in _told(explanation):
             lines += ["", f"{one.title} (predicted)", *table(one.header, [[clean(c) for c in row] for row in one.rows])]
     return lines
+
+
+def _reasons(explanation: Explanation) -> list[str]:
+    """The plan as a whole, then each stage; what was rejected has a table of its own."""
+    return [clean(text) for text in (explanation.summary, *(stage.why for stage in explanation.stages))]
 
 
 def _told(explanation: Explanation) -> list[Table]:
