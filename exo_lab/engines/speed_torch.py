@@ -18,11 +18,13 @@ class TorchKit:
     """See `Kit`. int8 products are `torch._int_mm`, where the device has it.
 
     Args:
-        device: as PyTorch calls it: "cpu", "cuda:0".
+        device: as PyTorch calls it: "cpu", "cuda:0"; "auto": the one that the torch engine takes by itself.
         threads: of the CPU; 0 leaves PyTorch's default.
     """
 
-    def __init__(self, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(self, device: str = "auto", threads: int = 0) -> None:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         if threads and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # of the calling thread
         self._device = torch.device(device)

@@ -41,7 +41,7 @@ class SpeedProbe:
         engine: "torch" or "numpy".
         threads: of the CPU; 0: what the engine chooses.
         cache: where measurements are kept.
-        make_kit: makes what does the work, (engine, device, threads) -> Kit.
+        make_kit: makes what does the work, (engine, threads) -> Kit.
         busy: how much of the machine is in use, in [0, 1]; takes `LOOK_S`.
         disturbed: begins to watch, and gives what then says how much of the machine others have used since.
         look_again_s: after so long, if it was busy or another process measured.
@@ -53,12 +53,12 @@ class SpeedProbe:
         engine: str,
         threads: int,
         cache: SpeedCache,
-        make_kit: Callable[[str, str, int], Kit] | None = None,
+        make_kit: Callable[[str, int], Kit] | None = None,
         busy: Callable[[], float] | None = None,
         disturbed: Callable[[], Callable[[], float]] | None = None,
         look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
-        self._device, self._engine, self._threads, self._cache = device, engine, threads, cache
+        self._engine, self._threads, self._cache = engine, threads, cache
         self._make_kit, self._busy, self._look_again_s = make_kit or kit_of, busy or _busy, look_again_s
         self._disturbed = disturbed or used_by_others
         self._key = key_of(device, engine=engine, version=_version(engine), threads=threads)
@@ -87,7 +87,7 @@ class SpeedProbe:
     def _measure(self, stopping: threading.Event) -> DeviceSpeed | None:
         from exo_lab.engines.speed import measure
 
-        kit = self._make_kit(self._engine, self._device.computes_on or "cpu", self._threads)
+        kit = self._make_kit(self._engine, self._threads)
         others = self._disturbed()
         try:
             speed = measure(kit, stopping=stopping.is_set)
@@ -143,15 +143,15 @@ async def learn_speed(node: Described, measure: SpeedMeter) -> None:
             log.info("the speed of this device was not measured")
 
 
-def kit_of(engine: str, device: str, threads: int) -> Kit:
-    """The engine's own library at work. Imports it."""
+def kit_of(engine: str, threads: int) -> Kit:
+    """The engine's own library at work, where the engine would compute. Imports it."""
     if engine == "numpy":
         from exo_lab.engines.speed_numpy import NumpyKit
 
         return NumpyKit()
     from exo_lab.engines.speed_torch import TorchKit
 
-    return TorchKit(device, threads)
+    return TorchKit(threads=threads)
 
 
 def wanted() -> bool:

@@ -39,7 +39,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 def speed_of(device: Device, measured: Measured | None = None) -> Speed:
     """A device's speed, from its description; what is missing there is assumed, and says so.
 
-    A table's peak is scaled down to what programs reach of it; what a probe measured was reached.
+    Figures that cannot be are as good as none. A table's peak is scaled down to what programs reach of it; what a probe
+    measured was reached.
     """
     slow = max(device.slowdown, 1.0)
     probed = device.speed_origin == "measured"
@@ -49,10 +50,10 @@ def speed_of(device: Device, measured: Measured | None = None) -> Speed:
     overhead = measured.overhead_s if measured is not None else None
     return Speed(
         flops=Coefficient(flops / slow, "FLOP/s", origin)
-        if flops > 0
+        if 0 < flops < float("inf")
         else Coefficient(CPU_TFLOPS * 1e12 / slow, "FLOP/s", "assumed"),
         bandwidth=Coefficient(bandwidth / slow, "B/s", origin)
-        if bandwidth > 0
+        if 0 < bandwidth < float("inf")
         else Coefficient(CPU_BANDWIDTH / slow, "B/s", "assumed"),
         overhead=Coefficient(OVERHEAD_S, "s", "assumed")
         if overhead is None

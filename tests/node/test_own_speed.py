@@ -33,9 +33,9 @@ def undisturbed():
 
 
 def probe(tmp_path, busy, made=None, disturbed=undisturbed):
-    def make(engine, device, threads):
+    def make(engine, threads):
         if made is not None:
-            made.append((engine, device, threads))
+            made.append((engine, threads))
         return InstantKit({}, 1e10)
 
     cache = SpeedCache(tmp_path / "speeds.json")
@@ -47,7 +47,7 @@ def test_a_quiet_machine_is_measured_once_and_then_known(tmp_path):
     first = probe(tmp_path, lambda: 0.0, made)
     assert first.known is None
     assert first.measure(threading.Event()) == first.known
-    assert made == [("numpy", "cpu", 2)]
+    assert made == [("numpy", 2)]
     assert probe(tmp_path, lambda: pytest.fail("looked again")).measure(threading.Event()) == first.known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -101,8 +102,9 @@ def test_what_a_probe_measured_beats_the_table_and_is_not_scaled_down():
     speed = speed_of(probed)
     assert {speed.flops.origin, speed.bandwidth.origin} == {"measured"}
     assert (speed.flops.value, speed.bandwidth.value) == (pytest.approx(0.15e12), pytest.approx(1.5e10))
-    nothing = with_speed(known, DeviceSpeed(flops=Flops(), memory_bandwidth_bytes_per_s=0.0))
-    assert {speed_of(nothing).flops.origin, speed_of(nothing).bandwidth.origin} == {"assumed"}
+    for figure in (0.0, -1.0, math.inf, math.nan):  # what another node says may be anything
+        nothing = with_speed(known, DeviceSpeed(flops=Flops(fp32=figure), memory_bandwidth_bytes_per_s=figure))
+        assert {speed_of(nothing).flops.origin, speed_of(nothing).bandwidth.origin} == {"assumed"}
 
 
 def test_a_link_that_was_not_measured_is_assumed_by_its_kind():
