@@ -120,7 +120,8 @@ class Pulse:
                 continue
             for _ in range(LAST_BREATHS):  # its sockets close a moment before it is gone
                 if process_of(peer.card, self._peers.card) == "gone":
-                    break
+                    self._peers.apply(m.Gone(id=peer.id, now=time.monotonic()))
+                    return
                 await asyncio.sleep(LAST_BREATH_S)
             answered = await self._ping(peer, 0, self._timing.confirm_s)
             if not answered and process_of(peer.card, self._peers.card) in ("unknown", "stopped"):

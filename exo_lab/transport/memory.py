@@ -1,7 +1,8 @@
 """The in-process twin of the network: both ports without sockets, for tests and for nodes that share a process.
 
 Everything still goes through `frames`, so limits and versions are checked as on the wire. Addresses are
-`memory://name`. Faults are made on purpose: `drop` cuts an address off, `delay` slows what travels. One difference:
+`memory://name`. Faults are made on purpose: `drop` cuts an address off, `part` a pair of them, `kill` ends one, `delay`
+slows what travels. One difference:
 a data frame for an address where nobody listens is refused at once and not after the deadline, since that is known.
 """
 
@@ -43,6 +44,8 @@ class MemoryNetwork:
         self._controls: dict[str, MemoryControl] = {}
         self._datas: dict[str, MemoryData] = {}
         self._dropped: set[str] = set()
+        self._parted: set[frozenset[str]] = set()
+        self.tap: Callable[[str, list[bytes]], object] | None = None  # sees every data frame and where it goes
 
     def control(self, name: str) -> MemoryControl:
         """A control port at `memory://name`. TransportError if the name is taken."""
@@ -69,6 +72,11 @@ class MemoryNetwork:
         with self._lock:
             self._dropped.add(address)
 
+    def part(self, one: str, other: str) -> None:
+        """From now on nothing travels between these two addresses."""
+        with self._lock:
+            self._parted.add(frozenset((one, other)))
+
     def kill(self, address: str) -> None:
         """From now on nothing reaches or leaves this address, and its connections break: its process has ended."""
         self.drop(address)
@@ -78,9 +86,10 @@ class MemoryNetwork:
             port.broken(address)
 
     def restore(self, address: str) -> None:
-        """Undo `drop`."""
+        """Undo `drop`, and every `part` of this address."""
         with self._lock:
             self._dropped.discard(address)
+            self._parted = {pair for pair in self._parted if address not in pair}
 
     def inject(self, address: str, parts: Sequence[bytes], *, control: bool = False) -> None:
         """Deliver raw parts, as a hostile member would send them, to a data port or a control port."""
@@ -98,12 +107,15 @@ class MemoryNetwork:
     def find_control(self, source: str, address: str) -> MemoryControl | None:
         """The control port at an address; None if there is none, or if the way from `source` is cut."""
         with self._lock:
-            return None if self._dropped & {source, address} else self._controls.get(address)
+            return None if self._is_cut(source, address) else self._controls.get(address)
 
     def find_data(self, source: str, address: str) -> MemoryData | None:
         """The data port at an address; None if there is none, or if the way from `source` is cut."""
         with self._lock:
-            return None if self._dropped & {source, address} else self._datas.get(address)
+            return None if self._is_cut(source, address) else self._datas.get(address)
+
+    def _is_cut(self, source: str, address: str) -> bool:
+        return bool(self._dropped & {source, address}) or frozenset((source, address)) in self._parted
 
     def delay_s(self, source: str, address: str) -> float:
         """How long a packet takes from `source` to `address`, in seconds."""
@@ -211,6 +223,8 @@ class MemoryData:
             raise TransportError("the data port is closed")
         # Copied as a wire would: the sender's buffer is its own again when this returns.
         parts = [bytes(part) for part in encode(message, tensor)]
+        if self._network.tap is not None:
+            self._network.tap(address, parts)
         target = self._network.find_data(self._address, address)
         delay_s = self._network.delay_s(self._address, address)
         if target is None or not target.deliver(self._address, parts, delay_s, timeout_s):

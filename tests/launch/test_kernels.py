@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from exo_lab.cluster import Cluster
-from exo_lab.core.errors import ConfigError, DoesNotFit, NodeLost
+from exo_lab.core.errors import ConfigError, DoesNotFit
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 
@@ -133,10 +133,12 @@ def test_an_emulated_device_says_so_and_refuses_what_it_has_no_memory_for(cluste
     assert eventually(lambda: all(n.liveness == "lost" for n in cluster.nodes() if n.device.name == "tiny"))
 
 
-def test_a_kernel_that_is_killed_ends_the_generation_with_a_clear_error(cluster):
+def test_an_answer_goes_on_with_the_same_tokens_when_a_kernel_is_killed(cluster):
     victim = cluster.up(1, names=["victim"], threads=1)[0]
     cluster.load("smollm2-135m", devices=["kernel-1", "victim"])
-    generation = cluster.generate(PROMPT + " Write a long essay.", max_tokens=2000)
+    asked = {"prompt": PROMPT + " Write a long essay.", "max_tokens": 60}
+    whole = cluster.generate(**asked).result(WITHIN_S).text
+    generation = cluster.generate(**asked)
     assert generation.poll(WITHIN_S)
     pid = next(
         report.pid
@@ -145,10 +147,8 @@ def test_a_kernel_that_is_killed_ends_the_generation_with_a_clear_error(cluster)
         if report.id == victim.device.id
     )
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(NodeLost, match=r"victim|went away"):
-        generation.result(timeout_s=WITHIN_S)
-    assert generation.finish == "error"
-    assert generation.text  # what had come is kept
+    assert generation.result(timeout_s=WITHIN_S).text == whole
+    assert "victim" in generation.notices[0]
     assert cluster.down(["victim"]) == 1
 
 

@@ -204,6 +204,14 @@ class Cluster:
         """A counter, over all nodes."""
         return sum(node.stats().counters.get(counter, 0) for node in self.nodes)
 
+    async def remove(self, node: Node) -> None:
+        """Stop a node and forget it."""
+        name = node.device.name
+        self.gates[name].open()
+        self.nodes.remove(node)
+        await node.stop()
+        del self.gates[name], self.engines[name]
+
     async def stop(self) -> None:
         for gate in self.gates.values():
             gate.open()
