@@ -37,7 +37,6 @@ from exo_lab.node.tasks import Tasks
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from exo_lab.core.device import Device
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
     from exo_lab.core.topology import Topology
@@ -166,15 +165,6 @@ class Node:
         if self.device.emulated and self.stages.shelf.memory_limit_bytes:
             return max(0, self.device.memory_bytes - self.stages.weight_bytes - self.stages.kv_bytes)
         return self.parts.free_memory() if self.parts.free_memory else psutil.virtual_memory().available
-
-    def describe(self, device: Device) -> None:
-        """This node found out more about itself. Peers learn of it with their next ping."""
-        self.device = device
-        version = max(time.time_ns() // 1_000_000, self.card.version + 1)
-        self.peers.card = self.parts.identity.sign_card(
-            msgspec.structs.replace(self.card, device=device, version=version)
-        )
-        self._notify("nodes")
 
     def stats(self) -> msg.Stats:
         """This node's counters."""

@@ -9,8 +9,9 @@ import os
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 
 from exo_lab.core.device import Device, DeviceSpeed, with_speed
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.engines.speed import Kit
+    from exo_lab.node.node import Node
     from exo_lab.node.parts import SpeedMeter
 
 log = logging.getLogger(__name__)
@@ -99,17 +101,16 @@ class SpeedProbe:
         return speed
 
 
-class Described(Protocol):
-    """A node, as far as this file knows it."""
+def describe(node: Node, device: Device) -> None:
+    """A node found out more about itself. Its peers learn of it with their next ping."""
+    node.device = device
+    version = max(time.time_ns() // 1_000_000, node.card.version + 1)
+    card = msgspec.structs.replace(node.card, device=device, version=version)
+    node.peers.card = node.parts.identity.sign_card(card)
+    node.peers_changed()
 
-    device: Device
 
-    def describe(self, device: Device) -> None:
-        """It is another device now: the others are told."""
-        ...
-
-
-async def learn_speed(node: Described, measure: SpeedMeter) -> None:
+async def learn_speed(node: Node, measure: SpeedMeter) -> None:
     """Measure in a daemon thread, then describe the node by what was found. Cancelled, it waits for that.
 
     Raises:
@@ -136,7 +137,7 @@ async def learn_speed(node: Described, measure: SpeedMeter) -> None:
         raise
     match found[0]:
         case DeviceSpeed() as speed:
-            node.describe(with_speed(node.device, speed))
+            describe(node, with_speed(node.device, speed))
         case Exception() as exc:
             raise exc
         case None:
