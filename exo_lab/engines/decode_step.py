@@ -7,13 +7,15 @@ run: every cut of a model computes the same bits.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional
 
 from exo_lab.engines import native
+from exo_lab.engines.native_stage import NativeStage, can_run
 
 if TYPE_CHECKING:
     import ctypes
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
     from exo_lab.engines.layer import Layer
 
 _silu_ = torch.ops.aten.silu_.default
+
+
+class _Mixed(NamedTuple):
+    """Layers with a matrix that our kernels do not take: two kinds of weights side by side, say."""
+
+    layers: list[Layer]
 
 
 class DecodeStep:
@@ -61,6 +69,8 @@ class DecodeStep:
         fits = config.hidden_size % 16 == config.intermediate_size % 16 == head_dim % 16 == 0 and head_dim <= 256
         reduced = activations == cached == torch.bfloat16
         self._native = native.library(torch.get_num_threads()) if fits and reduced else None
+        self._layers: list[Layer] | None = None
+        self._parts: list[NativeStage | _Mixed] = []
 
     @property
     def kernels(self) -> str:
@@ -86,7 +96,14 @@ class DecodeStep:
             self._run_float32(layers, hidden, slots, past)
             return
         if self._native is not None:
-            self._run_native(self._native, layers, hidden, slots, past)
+            at = 0
+            for part in self._parts_of(self._native, layers):
+                end = at + len(part.layers)
+                if isinstance(part, NativeStage):
+                    part.run(hidden, turn, past[at:end])
+                else:
+                    self._run_native(self._native, part.layers, hidden, slots[at:end], past[at:end])
+                at = end
             return
         # The products below are slow in bfloat16 on a CPU: each layer's past is widened into one shared buffer.
         widened = self._widened(past.shape[1:])
@@ -97,6 +114,16 @@ class DecodeStep:
             widened.copy_(stored)
             self._attend(keys, values)
             self._finish(layer, hidden)
+
+    def _parts_of(self, kernels: ctypes.CDLL, layers: list[Layer]) -> list[NativeStage | _Mixed]:
+        """The layers in runs that one call computes and those that take several; made once."""
+        if self._layers is not layers:
+            self._layers = layers
+            grouped = itertools.groupby(layers, can_run)
+            self._parts = [
+                NativeStage(kernels, self.config, list(run)) if whole else _Mixed(list(run)) for whole, run in grouped
+            ]
+        return self._parts
 
     def _run_float32(
         self, layers: list[Layer], hidden: torch.Tensor, slots: tuple[torch.Tensor, ...], past: torch.Tensor

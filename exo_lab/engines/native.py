@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).with_name("kernels")
-SOURCES = (FOLDER / "matrix.c", FOLDER / "step.c")
+SOURCES = (FOLDER / "matrix.c", FOLDER / "step.c", FOLDER / "stage.c")
 SWITCH = "EXO_LAB_NATIVE"
 FLAGS = (
     "-O3", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mf16c", "-mfma",
@@ -44,6 +44,18 @@ _SIGNATURES = {
     "exo_attend": (_pointer, _pointer, _pointer, _pointer, _pointer, *(_integer,) * 5, _int),
     "exo_norm": (_pointer, _pointer, _pointer, _integer, _float),
     "exo_gate": (_pointer, _pointer, _integer),
+    "exo_stage": (
+        _pointer,
+        _integer,
+        _pointer,
+        _pointer,
+        _pointer,
+        _pointer,
+        *(_integer,) * 4,
+        _pointer,
+        _float,
+        _int,
+    ),
 }
 
 

@@ -1,0 +1,88 @@
+"""Consecutive layers in one call: no less exact than layer by layer, and the same bits for every cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exo_lab.engines import decode_step, native
+from exo_lab.engines.decoder import TorchEngine
+from exo_lab.engines.native_stage import NativeStage
+from tests.engines.ring import Ring
+from tests.tiny import TinySource, tiny_config, tiny_source, with_sizes
+
+CONFIGS = [
+    tiny_config("llama"),
+    tiny_config("mistral", sliding_window=24),
+    tiny_config("qwen2"),
+    tiny_config("qwen3", head_dim=48),
+    tiny_config("llama", hidden_size=128, intermediate_size=192, head_dim=64, n_heads=6, n_kv_heads=2),
+]
+
+
+@pytest.fixture(autouse=True)
+def kernels():
+    found = native.state()
+    if found.library is None:
+        pytest.skip(found.why_not)
+
+
+def quantised(source, cuts=(), threads=1) -> Ring:
+    return Ring(source, lambda: TorchEngine("quantised", "cpu", threads), cuts)
+
+
+def parts(ring: Ring) -> list[list[type]]:
+    """How each stage runs its layers, known once something has been decoded."""
+    return [[type(part) for part in stage._decode._parts] for stage in ring.stages]
+
+
+def ids(count: int, seed: int = 6) -> list[int]:
+    return [int(x) for x in np.random.default_rng(seed).integers(0, 256, count)]
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_one_call_is_no_less_exact_than_layer_by_layer(config, kind, monkeypatch):
+    source = tiny_source(config, seed=8, kind=kind)
+    asked = ids(60)
+    exact = Ring(source, lambda: TorchEngine("float32", "cpu", 1)).logits(asked)
+    ours = quantised(source)
+    found = ours.logits(asked, chunk=1)
+    assert parts(ours) == [[NativeStage]]
+    monkeypatch.setattr(decode_step, "can_run", lambda layer: False)
+    apart = quantised(source)
+    theirs = apart.logits(asked, chunk=1)
+    assert NativeStage not in parts(apart)[0]
+    errors = [np.abs(logits - exact).mean() for logits in (found, theirs)]
+    assert errors[0] < 1.25 * errors[1]
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_every_cut_and_any_number_of_threads_gives_the_same_bits(kind):
+    source = tiny_source(tiny_config("qwen3", n_layers=5), seed=3, kind=kind)
+    asked = ids(70)
+    whole = quantised(source).logits(asked, chunk=1)
+    for cuts, threads in (((1,), 1), ((2, 3), 1), ((1, 2, 3, 4), 1), ((), 2), ((2,), 2)):
+        assert np.array_equal(quantised(source, cuts, threads).logits(asked, chunk=1), whole), (cuts, threads)
+
+
+def test_a_layer_of_two_kinds_goes_by_itself_and_every_cut_still_gives_the_same_bits():
+    config = tiny_config("llama", n_layers=5)
+    four, eight = (tiny_source(config, seed=4, kind=kind) for kind in ("Q4_1", "Q8_0"))
+    weights = {**four.weights, "blk.2.attn_q.weight": eight.weights["blk.2.attn_q.weight"]}
+    source = TinySource(with_sizes(config, weights, "Q4_1"), weights)
+    asked = ids(40)
+    ring = quantised(source)
+    whole = ring.logits(asked, chunk=1)
+    assert [part is NativeStage for part in parts(ring)[0]] == [True, False, True]
+    for cuts in ((1,), (2,), (3,), (1, 2, 3, 4)):
+        assert np.array_equal(quantised(source, cuts).logits(asked, chunk=1), whole), cuts
+
+
+def test_a_cache_that_grows_between_two_steps_is_found_where_it_is_now():
+    source = tiny_source(tiny_config("llama"), seed=5, kind="Q4_1")
+    asked = ids(200)
+    grown, reserved = quantised(source), quantised(source)
+    for stage in reserved.stages:
+        stage.reserve("s", 400)
+    assert np.array_equal(grown.logits(asked, chunk=1), reserved.logits(asked, chunk=1))
