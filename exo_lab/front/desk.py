@@ -42,6 +42,7 @@ class Desk(NamedTuple):
     backend: Any
     defaults: Defaults
     screen: Callable[[], Screen]
+    kept: Callable[[str | None], Any] | None = None  # the answer of that name, or the last one; None: none is kept
 
     def cluster(self) -> Cluster:
         """This process's cluster.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from exo_lab.front.screen import Screen
     from exo_lab.front.view import View
+    from exo_lab.generation import Generation
 
 
 @magics_class
@@ -61,6 +62,7 @@ class ExoMagics(Magics):
     def __init__(self, shell: InteractiveShell, backend: Any = None, **settings: Any) -> None:
         super().__init__(shell, **settings)
         self._backend = backend
+        self._last: Generation | None = None
 
     # Without IPython's `output_can_be_silenced`: it reads the prompt as Python and fails on one that holds a "(".
     @no_var_expand
@@ -104,7 +106,12 @@ class ExoMagics(Magics):
         name = args.out
         if name is not None and not name.isidentifier():
             raise UsageProblem(f"-o takes the name of a variable, not {name!r}")
-        keep = None if name is None else lambda generation: self._shell().push({name: generation})
+
+        def keep(generation: Generation) -> None:
+            self._last = generation
+            if name is not None:
+                self._shell().push({name: generation})
+
         verbs.answer(self.desk(), args, prompt, keep)
 
     @staticmethod
@@ -126,7 +133,11 @@ class ExoMagics(Magics):
             temperature=self.temperature,
             timeout_s=self.timeout_s,
         )
-        return Desk(self.backend, defaults, self._screen)
+        return Desk(self.backend, defaults, self._screen, self._kept)
+
+    def _kept(self, name: str | None) -> Any:
+        """The answer in a variable, or the last one that was asked for here; None if there is none."""
+        return self._last if name is None else self._shell().user_ns.get(name)
 
     @property
     def backend(self) -> Any:

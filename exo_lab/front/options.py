@@ -202,6 +202,27 @@ VERBS: tuple[Verb, ...] = (
         "models on this machine, and those that are loaded",
         (option("--fetch", metavar="MODEL", words="model", help="bring a model to this machine"),),
     ),
+    Verb("topology", "devices, links and the token on its way; live in JupyterLab, a picture elsewhere", (), ("cell",)),
+    Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
+    Verb(
+        "telemetry",
+        "tokens a second, stage times, memory, load and links over time; live in Jupyter, a picture elsewhere",
+        (
+            option("--every", type=number, default=0.5, metavar="SECONDS", help="between looks (default: 0.5)"),
+            option("--csv", metavar="FILE", words="file", help="write what is remembered to this file; show nothing"),
+        ),
+        ("cell",),
+    ),
+    Verb(
+        "heatmap",
+        "where the time of an answer went: layer by token, computing, node and wire",
+        (
+            option("name", nargs="?", metavar="NAME", help="a variable that holds an answer (default: the last one)"),
+            option("--last", type=integer, metavar="N", help="only the latest N tokens"),
+            option("--csv", metavar="FILE", words="file", help="also write the figures to this file"),
+        ),
+        ("cell",),
+    ),
     Verb(
         "ask",
         "ask a loaded model; the answer streams",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.front import verbs_models
+from exo_lab.front import verbs_models, verbs_views
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
@@ -192,4 +192,8 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "unload": verbs_models.unload,
     "models": verbs_models.models,
     "token": token,
+    "topology": verbs_views.topology,
+    "placement": verbs_views.placement,
+    "telemetry": verbs_views.telemetry,
+    "heatmap": verbs_views.heatmap,
 }

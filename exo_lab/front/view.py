@@ -16,11 +16,11 @@ class View:
         """For terminals, and for readers that drop HTML."""
         raise NotImplementedError
 
-    def bundle(self) -> dict[str, str]:
+    def bundle(self) -> dict[str, Any]:
         """Both, by MIME type."""
         return {"text/plain": self.text(), "text/html": self.html()}
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return self.bundle()
 
     def __repr__(self) -> str:

@@ -14,17 +14,17 @@ import msgspec
 from exo_lab.front.html import block, line
 from exo_lab.front.panel_cluster import ClusterView
 from exo_lab.front.panel_messages import VIEW_MIME, OutputView, StatusEvent
+from exo_lab.front.view import View
 from exo_lab.front.views import PlanView, StatusView
+from exo_lab.front.widgets.place import STILL, place
 
 if TYPE_CHECKING:
     from exo_lab.cluster import Cluster
-    from exo_lab.front.view import View
 
 Kind = Literal["topology", "placement", "generation"]
-STILL = "A picture of the moment at which this cell ran. In JupyterLab with exo_lab it is live."
 
 
-class LiveView:
+class LiveView(View):
     """What `topology`, `placement` and `answer` return: shows itself in a cell."""
 
     def __init__(self, kind: Kind, cluster: Cluster) -> None:
@@ -36,16 +36,21 @@ class LiveView:
         devices = [node.device for node in status.nodes]
         self._still: View = PlanView.of_loaded(status.models[0], devices) if placed else StatusView(status)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        output = OutputView(view=self.kind, snapshot=self.snapshot)
-        return {
-            VIEW_MIME: msgspec.json.decode(msgspec.json.encode(output)),
-            "text/html": block(line(STILL, faint=True)) + self._still.html(),
-            "text/plain": self._still.text(),
-        }
+    def html(self) -> str:
+        """The picture, and that it is one."""
+        where = place()
+        remark = STILL["jupyter" if where == "terminal" else where]
+        return block(line(remark, faint=True)) + self._still.html()
 
-    def __repr__(self) -> str:
+    def text(self) -> str:
+        """The same in lines."""
         return self._still.text()
+
+    def bundle(self) -> dict[str, Any]:
+        """For our extension, and the picture for everybody else."""
+        output = OutputView(view=self.kind, snapshot=self.snapshot)
+        live = msgspec.json.decode(msgspec.json.encode(output))
+        return {VIEW_MIME: live, "text/html": self.html(), "text/plain": self.text()}
 
 
 def topology(cluster: Cluster | None = None) -> LiveView:

@@ -99,6 +99,7 @@ class Sampler:
         cluster: what is looked at.
         history: where it goes.
         tell: called after every look, in the sampler's thread.
+        ended: called there when the cluster was left, or when looking broke off.
         every_s: between two looks; never less than `FASTEST_S`.
         wall: seconds since the epoch, for what people read.
         clock: seconds, monotonic.
@@ -109,6 +110,7 @@ class Sampler:
         cluster: Watched,
         history: History,
         tell: Callable[[Moment], None],
+        ended: Callable[[], None] = lambda: None,
         *,
         every_s: float = EVERY_S,
         wall: Callable[[], float] = time.time,
@@ -116,6 +118,7 @@ class Sampler:
     ) -> None:
         self.every_s = max(every_s, FASTEST_S)
         self._cluster, self._history, self._tell = cluster, history, tell
+        self._ended = ended
         self._wall, self._clock = wall, clock
         self._pulse = Pulse()
         self._counters: Mapping[str, Stats] = {}
@@ -167,3 +170,5 @@ class Sampler:
             self._over.wait(self.every_s)
         if self._deaf is not None:
             self._deaf()
+        if not self._over.is_set():
+            self._ended()

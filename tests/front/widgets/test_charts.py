@@ -1,0 +1,105 @@
+"""Bokeh's charts: as many messages for many devices as for one, flat memory, nothing asked of the network."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+from bokeh.core.json_encoder import serialize_json
+from bokeh.document import Document
+
+from exo_lab.front.roster import Roster
+from exo_lab.front.widgets.charts import DRAWN, Charts, legend_html
+from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Moment, Reading
+from tests.front import scenes
+
+
+def moment(at: float, ids: list[str], load: float | None = 0.5) -> Moment:
+    return Moment(at, tuple((id_, Reading(load=load, stage_s=0.004)) for id_ in ids))
+
+
+def named(ids: list[str]) -> Roster:
+    return Roster([scenes.device(int(id_, 16)) for id_ in ids])
+
+
+def ids(count: int) -> list[str]:
+    return [f"{i:012x}" for i in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_look_is_one_change_of_the_document_however_many_devices_there_are(count):
+    charts = Charts(History(), named(ids(count)))
+    document, changes = Document(), []
+    charts.push(moment(1.0, ids(count)), named(ids(count)))
+    document.add_root(charts.layout)
+    document.on_change(changes.append)
+    charts.push(moment(2.0, ids(count)), named(ids(count)))
+    assert len(changes) == 1
+
+
+def test_ten_minutes_and_more_of_four_looks_a_second_stay_flat():
+    charts, roster = Charts(History(), named(ids(3))), named(ids(3))
+    document = Document()
+    document.add_root(charts.layout)
+    for i in range(MOMENTS):
+        charts.push(moment(0.25 * i, ids(3)), roster)
+    models = len(document.models)
+
+    def size() -> int:
+        return sum(sys.getsizeof(column) for column in charts.source.data.values())
+
+    full = size()
+    for i in range(MOMENTS, MOMENTS + 500):
+        charts.push(moment(0.25 * i, ids(3)), roster)
+    assert {len(column) for column in charts.source.data.values()} == {MOMENTS}
+    assert size() <= full * 1.2
+    assert len(document.models) == models
+
+
+def test_a_node_that_comes_later_has_a_gap_before_and_one_that_goes_has_one_after():
+    charts, roster = Charts(History(), named(ids(2))), named(ids(2))
+    charts.push(moment(1.0, ids(1)), roster)
+    charts.push(moment(2.0, ids(2)), roster)
+    charts.push(moment(3.0, ids(1)), roster)
+    late = charts.source.data["load_1"]
+    assert [math.isnan(value) for value in late] == [True, False, True]
+    assert late[1] == pytest.approx(50.0)
+
+
+def test_what_was_measured_while_it_was_paused_is_drawn_afterwards():
+    history, roster = History(), named(ids(1))
+    charts = Charts(history, roster)
+    for at in (1.0, 2.0, 3.0):
+        history.add(moment(at, ids(1)), {})
+    charts.catch_up(history, roster)
+    charts.catch_up(history, roster)
+    assert list(charts.source.data["at"]) == [1000.0, 2000.0, 3000.0]
+
+
+def test_more_devices_than_can_be_told_apart_are_left_to_the_table():
+    charts = Charts(History(), named(ids(DRAWN + 5)))
+    charts.push(moment(1.0, ids(DRAWN + 5)), named(ids(DRAWN + 5)))
+    assert len(charts.slots) == DRAWN
+
+
+def test_thresholds_are_drawn_and_lines_differ_in_more_than_colour():
+    charts = Charts(History(), named(ids(3)))
+    charts.push(moment(1.0, ids(3)), named(ids(3)))
+    load = charts.figures[[metric.key for metric in METRICS].index("load")]
+    spans = [one for one in load.center if type(one).__name__ == "Span"]
+    assert [span.location for span in spans] == [90.0]
+    assert len({str(one.glyph.line_dash) for one in load.renderers}) == 3
+
+
+def test_a_name_from_a_peer_is_neither_markup_nor_a_template():
+    hostile = Roster([scenes.device(1, "<img src=x>@at $x")])
+    charts = Charts(History(), hostile)
+    charts.push(moment(1.0, ids(1)), hostile)
+    assert "<img" not in legend_html(hostile, ids(1))
+    document = Document()
+    document.add_root(charts.layout)
+    tips = [tool.tooltips[0][1] for figure in charts.figures for tool in figure.tools if hasattr(tool, "tooltips")]
+    assert tips
+    assert all("@" not in tip and "$" not in tip for tip in tips)
+    assert "http" not in serialize_json(document.to_json()).replace("http://www.w3.org", "")
