@@ -13,8 +13,11 @@ from exo_lab.core.sampling import SamplingParams
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exo_lab.core.messages import ModelRef
     from exo_lab.core.status import LoadedModel
     from exo_lab.models.tokenizer import Tokenizer
+
+DEFAULT_MODEL = "smollm2-135m"
 
 
 class Question(NamedTuple):
@@ -62,6 +65,21 @@ def prepare(
             f"for {room} in all. Shorten the prompt or ask for fewer tokens."
         )
     return Question(text, tuple(ids), params, tokenizer)
+
+
+def chosen(loaded: Sequence[LoadedModel], references: Mapping[str, ModelRef], model: str | None) -> LoadedModel:
+    """The loaded model that a user means by name, or the only one. ConfigError if there is none such."""
+    if model is None and len(loaded) == 1:
+        return loaded[0]
+    for one in loaded:
+        reference = references.get(one.plan.model)
+        if model is not None and (model == one.plan.model or (reference is not None and model == reference.name)):
+            return one
+    names = ", ".join(one.plan.model for one in loaded)
+    if not loaded:
+        raise ConfigError(f"no model is loaded. Load one first: %exo load {model or DEFAULT_MODEL}")
+    wanted = "say which model" if model is None else f"{model} is not loaded"
+    raise ConfigError(f"{wanted}; loaded are {names}")
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
-from exo_lab.cluster.catalogue import config_of, tokenizer_of
+from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
-from exo_lab.core.errors import ConfigError, NodeError
-from exo_lab.core.messages import ModelRef
-from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
+from exo_lab.cluster.models import Models
+from exo_lab.core.errors import NodeError
+from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
-from exo_lab.node import planner
 from exo_lab.node.build import build
 from exo_lab.node.node import Node
 from exo_lab.node.thread import ControlThread
@@ -25,27 +24,21 @@ from exo_lab.node.thread import ControlThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exo_lab.cluster.planning import Explained, Wish
     from exo_lab.core.messages import Stats
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.node.doctor import Finding
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
-    from exo_lab.node.planner import PlanProgress
 
-DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_STRATEGY = "ring-memory-weighted"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
 DOCTOR_TIMEOUT_S = 30.0
 COLLECT_TIMEOUT_S = 15.0
 COUNTERS_S = 1.0
-LOAD_SILENCE_S = 600.0
 TOKEN_TIMEOUT_S = 120.0
-CONTEXT_TOKENS = 2048
 
 
-class Cluster:
+class Cluster(Models):
     """A cluster, seen from the node that this process is. Made by `connect()`; `close()` leaves it.
 
     Args:
@@ -88,15 +81,6 @@ class Cluster:
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Every node that this one knows, itself first, the others by name. Lost ones stay visible for a while."""
         return node_statuses(self.node)
-
-    def models(self) -> tuple[LoadedModel, ...]:
-        """Models that are loaded, with the plans that every node agreed on."""
-        loaded: list[LoadedModel] = []
-        for model, plan in sorted(self.node.plans.items()):
-            reference = self.node.models.get(model)
-            if reference is not None:
-                loaded.append(LoadedModel(config=config_of(reference.name, reference.digest), plan=plan))
-        return tuple(loaded)
 
     def status(self) -> ClusterStatus:
         """Everything at this moment."""
@@ -141,84 +125,6 @@ class Cluster:
             NodeError: fewer after `timeout_s`; says who is there and what was wrong with the others.
         """
         return wait_for(self, count, timeout_s)
-
-    # -- models ------------------------------------------------------------------------------------------
-
-    def plan(self, model: str = DEFAULT_MODEL, **options: Any) -> PlanPreview:
-        """What `load` would do. Loads nothing.
-
-        Args:
-            model: a name, a path or a hub id.
-            options: fields of `cluster.planning.Wish`: `strategy` (one of `planning.choose.STRATEGIES`), `devices`
-                (names or ids in ring order; all nodes, in an order that the strategy chooses, if not given), `layers`
-                (per device, in the order of `devices`; overrides the strategy), `dtype` ("auto", "float32",
-                "bfloat16", "quantised"), `engine` ("auto", "torch", "numpy"), `context` (tokens of prompt and answer
-                that the memory must hold), `prompt` (tokens of a typical prompt), `objective` ("decode",
-                "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit).
-
-        Raises:
-            ModelError: the model cannot be found or run.
-            PlanError: it does not fit, or the layers do not add up.
-            ConfigError: a name that nobody has, an unknown strategy or option.
-        """
-        from exo_lab.cluster.planning import preview
-
-        return preview(self, model, self._wish(options))[0]
-
-    def explain(self, model: str = DEFAULT_MODEL, *, compare: bool = True, **options: Any) -> Explained:
-        """A plan as `plan` makes it, with what it is predicted to do, what binds it, and what was rejected and why.
-
-        Args:
-            model: a name, a path or a hub id.
-            compare: also plan with the other strategies and objectives, to say what they would give.
-            options: those of `plan`.
-
-        Raises:
-            ExoError: as `plan`.
-        """
-        from exo_lab.cluster.planning import explained
-
-        return explained(self, model, self._wish(options), compare=compare)
-
-    @staticmethod
-    def _wish(options: Mapping[str, Any]) -> Wish:
-        from exo_lab.cluster.planning import wish_of
-
-        return wish_of({"strategy": DEFAULT_STRATEGY, "context": CONTEXT_TOKENS, **options})
-
-    def load(self, model: str = DEFAULT_MODEL, *, progress: PlanProgress | None = None, **options: Any) -> LoadedModel:
-        """Plan and have every stage load its layers; all or nothing. Takes the options of `plan`.
-
-        Args:
-            model: a name, a path or a hub id.
-            progress: called with (node name, bytes done, bytes in all, what), in the control thread.
-            options: those of `plan`.
-
-        Raises:
-            ExoError: as `plan`, and what went wrong on a node, by name.
-        """
-        preview = self.plan(model, **options)
-        reference = ModelRef(name=model, digest=preview.config.digest)
-        work = planner.load(self.node, preview.plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
-        return LoadedModel(config=preview.config, plan=self._thread.run(work))
-
-    def unload(self, model: str | None = None) -> None:
-        """Have every node forget a model; the only one if None."""
-        self._thread.run(planner.unload(self.node, self._loaded(model).plan.model), STOP_TIMEOUT_S)
-
-    def _loaded(self, model: str | None) -> LoadedModel:
-        loaded = self.models()
-        if model is None and len(loaded) == 1:
-            return loaded[0]
-        for one in loaded:
-            reference = self.node.models.get(one.plan.model)
-            if model is not None and (model == one.plan.model or (reference is not None and model == reference.name)):
-                return one
-        names = ", ".join(one.plan.model for one in loaded)
-        if not loaded:
-            raise ConfigError(f"no model is loaded. Load one first: %exo load {model or DEFAULT_MODEL}")
-        wanted = "say which model" if model is None else f"{model} is not loaded"
-        raise ConfigError(f"{wanted}; loaded are {names}")
 
     # -- generating --------------------------------------------------------------------------------------
 

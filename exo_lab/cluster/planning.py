@@ -16,7 +16,7 @@ from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, wei
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from exo_lab.cluster.cluster import Cluster
+    from exo_lab.cluster.models import Models
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.topology import Link
     from exo_lab.node.node import Node
@@ -66,7 +66,7 @@ def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str]
     )
 
 
-def preview(cluster: Cluster, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
+def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
     """A plan and what it was made for. See `Cluster.plan`."""
     config = config_of(model, None)
     devices = cluster.node.topology.devices
@@ -79,7 +79,7 @@ def preview(cluster: Cluster, model: str, wish: Wish) -> tuple[PlanPreview, Prob
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 
 
-def explained(cluster: Cluster, model: str, wish: Wish, *, compare: bool) -> Explained:
+def explained(cluster: Models, model: str, wish: Wish, *, compare: bool) -> Explained:
     """See `Cluster.explain`."""
     from exo_lab.planning.explain import explain
 

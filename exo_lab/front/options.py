@@ -196,6 +196,15 @@ VERBS: tuple[Verb, ...] = (
         (*PLAN, EXPLAIN),
     ),
     Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
+    Verb(
+        "move",
+        "have a node hold these layers from now on; answers that are being made go along",
+        (
+            option("layers", metavar="LAYERS", help="10-14 (both included), 10:15 (the last not), or 10"),
+            option("node", metavar="NODE", words="node", help="who gets them: a name or an id"),
+            option("-m", "--model", metavar="MODEL", words="model", help="which of the loaded models"),
+        ),
+    ),
     Verb("unload", "have every node forget a model", (MODEL,)),
     Verb(
         "models",

@@ -189,6 +189,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "doctor": doctor,
     "plan": verbs_models.plan,
     "load": verbs_models.load,
+    "move": verbs_models.move,
     "unload": verbs_models.unload,
     "models": verbs_models.models,
     "token": token,

@@ -31,6 +31,14 @@ def load(desk: Desk, args: Namespace) -> None:
         screen.finish(PlanView.of_loaded(loaded, [node.device for node in cluster.nodes()]))
 
 
+def move(desk: Desk, args: Namespace) -> None:
+    """Layers go to another node."""
+    cluster = desk.cluster()
+    with progress_board(desk, f"moving layers {args.layers} to {args.node}") as (board, screen):
+        loaded = cluster.move(args.layers, args.node, model=args.model, progress=board.report)
+        screen.finish(PlanView.of_loaded(loaded, [node.device for node in cluster.nodes()]))
+
+
 def unload(desk: Desk, args: Namespace) -> View:
     """Have every node forget a model."""
     cluster = desk.cluster()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,13 +25,51 @@ def key_of(plan: Plan) -> PlanKey:
     return PlanKey(plan.model, plan.epoch, plan.proposer)
 
 
+class _Users:
+    """How many shards use an engine. Any thread."""
+
+    def __init__(self) -> None:
+        self._count, self._lock = 1, threading.Lock()
+
+    def one_more(self) -> bool:
+        """False if nobody uses it any more."""
+        with self._lock:
+            self._count += self._count > 0
+            return self._count > 0
+
+    def one_less(self) -> bool:
+        """True if that was the last one."""
+        with self._lock:
+            self._count -= 1
+            return self._count == 0
+
+
 class Hold:
-    """A loaded stage: the engine belongs to the data thread from `install` on."""
+    """A loaded stage: the engine belongs to the data thread from `install` on.
 
-    __slots__ = ("config", "engine", "meter", "plan", "stage")
+    Plans that give a node the same layers share its engine; `close` frees it with the last of them.
+    """
 
-    def __init__(self, plan: Plan, stage: int, engine: Engine, config: ModelConfig, meter: Meter) -> None:
+    __slots__ = ("_users", "config", "engine", "meter", "plan", "stage")
+
+    def __init__(
+        self, plan: Plan, stage: int, engine: Engine, config: ModelConfig, meter: Meter, users: _Users | None = None
+    ) -> None:
         self.plan, self.stage, self.engine, self.config, self.meter = plan, stage, engine, config, meter
+        self._users = users or _Users()
+
+    def for_plan(self, plan: Plan, stage: int, digest: str) -> Hold | None:
+        """The same engine for another plan of the same weights; None if it is not the same shard, or closed."""
+        mine, wanted = self.plan, plan.shards[stage]
+        same = (mine.shards[self.stage], mine.dtype, mine.engine, self.config.digest)
+        if same != (wanted, plan.dtype, plan.engine, digest) or not self._users.one_more():
+            return None
+        return Hold(plan, stage, self.engine, self.config, self.meter, self._users)
+
+    def close(self) -> None:
+        """This plan does not need the engine any more. Once."""
+        if self._users.one_less():
+            self.engine.close()
 
     @property
     def key(self) -> PlanKey:

@@ -178,4 +178,4 @@ async def _latest_until(work: asyncio.Future[Hold], reports: asyncio.Queue[Progr
 
 def _close_unwanted(job: Future[Hold]) -> None:
     if not job.cancelled() and job.exception() is None:
-        job.result().engine.close()
+        job.result().close()

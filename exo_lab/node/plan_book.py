@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.errors import BadPlan, NodeError, StaleEpoch
+from exo_lab.core.messages import Done
 from exo_lab.node.holds import Hold, PlanKey, key_of
 from exo_lab.node.orders import Install, Retire
 
@@ -40,7 +41,7 @@ class PlanBook:
         self.highest_epoch = 0  # that was ever heard of here
         self._loads = 0
         self._loaded: dict[PlanKey, Hold] = {}  # loaded here and not yet handed to the data thread
-        self._installed: set[PlanKey] = set()
+        self._installed: dict[PlanKey, Hold] = {}
         self._forgotten: dict[str, tuple[int, str]] = {}  # rank of the newest plan of a model that was unloaded
 
     @property
@@ -78,6 +79,11 @@ class PlanBook:
         if key in self._installed or key in self._loaded:
             raise BadPlan(f"node {self._node} has loaded its shard of this plan already; a new plan needs a new epoch")
         self._check_size(order.plan)
+        kept = self._same_shard(order)
+        if kept is not None:
+            self._keep(kept)
+            yield Done(bytes=kept.engine.info.weight_bytes, detail=f"{kept.engine.info.dtype}, held already")
+            return
         if self._loads >= MAX_LOADS:
             raise NodeError(f"node {self._node} is loading {MAX_LOADS} shards already; ask again in a moment")
         self._loads += 1
@@ -91,10 +97,18 @@ class PlanBook:
         finally:
             self._loads -= 1
 
+    def _same_shard(self, order: LoadShard) -> Hold | None:
+        """The same layers of the same weights, if they are in use here for another plan."""
+        for hold in self._installed.values():
+            kept = hold.for_plan(order.plan, order.stage, order.model.digest)
+            if kept is not None:
+                return kept
+        return None
+
     def _keep(self, hold: Hold) -> None:
         """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed."""
         while len(self._loaded) >= MAX_LOADS:
-            self._loaded.pop(next(iter(self._loaded))).engine.close()
+            self._loaded.pop(next(iter(self._loaded))).close()
         self._loaded[hold.key] = hold
 
     def activate(self, plan: Plan, model: ModelRef) -> None:
@@ -111,7 +125,7 @@ class PlanBook:
         self._check_room(plan)
         hold = self._loaded.pop(key, None)
         if hold is not None:
-            self._installed.add(key)
+            self._installed[key] = hold
             self._paces.keep(model.digest, plan, hold.meter)
             self._ring.post(Install(hold))
         self.adopt(plan, model)
@@ -146,7 +160,7 @@ class PlanBook:
 
     def _retire(self, key: PlanKey, *, now: bool = False) -> None:
         if key in self._installed:
-            self._installed.discard(key)
+            del self._installed[key]
             self._ring.post(Retire(key, now=now))
 
     def forget(self, model: str, epoch: int | None = None, proposer: str = "") -> None:
@@ -156,7 +170,7 @@ class PlanBook:
             return key.model == model and (epoch is None or (key.epoch, key.proposer) == (epoch, proposer))
 
         for key in [key for key in self._loaded if meant(key)]:
-            self._loaded.pop(key).engine.close()
+            self._loaded.pop(key).close()
         for key in [key for key in self._installed if meant(key)]:
             self._retire(key, now=epoch is None)
         current = self.plans.get(model)
@@ -171,10 +185,10 @@ class PlanBook:
     def proposer_lost(self, node: str) -> None:
         """A node is gone: nobody will activate what it had loaded."""
         for key in [key for key in self._loaded if key.proposer == node]:
-            self._loaded.pop(key).engine.close()
+            self._loaded.pop(key).close()
 
     def close(self) -> None:
         """Free what was loaded and never used."""
         for hold in self._loaded.values():
-            hold.engine.close()
+            hold.close()
         self._loaded.clear()

@@ -104,6 +104,30 @@ class Recovery:
         self._jobs[key_of(job.plan)] = job
         self._node.tasks.start(self._run(job), f"recovery of {job.plan.model}")
 
+    async def change(
+        self, old: Plan, plan: Plan, model: ModelRef, why: str, progress: planner.PlanProgress | None = None
+    ) -> Plan:
+        """Another plan for a model, by choice: loaded first, then this node's running generations go on with it.
+
+        Those of other nodes end on the plan on which they began. Raises as `planner.load`; then nothing has changed.
+        """
+        made = await planner.load(self._node, plan, model, progress=progress, timeout_s=LOAD_SILENCE_S)
+        await self.take_along(old, made, why)
+        return made
+
+    async def take_along(self, old: Plan, new: Plan, why: str) -> int:
+        """Running generations of this node go on with `new`, which is loaded; how many there were."""
+        job = _Job(old, self._node.models[new.model], why)
+        for request in self._node.ring.requests:
+            wire = request.wire
+            if key_of(request.plan) != key_of(old) or request.suspended:
+                continue
+            if request.suspend(failover.waiting_notice(why), time.perf_counter()):
+                self._node.ring.post(Abandon(old, wire))
+                job.waiting.append(request)
+        self._resume(job, new)
+        return len(job.waiting)
+
     # -- and are worked on -------------------------------------------------------------------------------
 
     async def _run(self, job: _Job) -> None:

@@ -113,7 +113,7 @@ class Shelf:
 
     def _free(self, key: PlanKey) -> None:
         self._retiring.pop(key, None)
-        self._holds.pop(key).engine.close()
+        self._holds.pop(key).close()
         self._tell()
 
     def hold(self, key: PlanKey) -> Hold | None:
@@ -234,9 +234,10 @@ class Shelf:
             self._tell()
 
     def _tell(self) -> None:
+        engines = {id(hold.engine): hold.engine for hold in self._holds.values()}.values()  # plans may share one
         self.figures = StageFigures(
             sessions=len(self._sessions),
-            weight_bytes=sum(hold.engine.info.weight_bytes for hold in self._holds.values()),
-            kv_bytes=sum(hold.engine.kv_bytes() for hold in self._holds.values()),
+            weight_bytes=sum(engine.info.weight_bytes for engine in engines),
+            kv_bytes=sum(engine.kv_bytes() for engine in engines),
         )
         self._stale, self._figures_at = False, self._clock()

@@ -178,3 +178,19 @@ def test_a_closed_cluster_says_so(token):
     with pytest.raises(NodeError, match="connect again"):
         made.unload("x") if made.models() else made._thread.run(asyncio.sleep(0))
     assert "closed" in repr(made)
+
+
+def test_layers_move_to_another_node_while_an_answer_comes(pair, model):
+    left, right = pair
+    last = tiny_config().n_layers - 1
+    left.load(model, devices=["left", "right"], layers=[1, last])
+    whole = left.generate(PROMPT, raw=True, max_tokens=40).result(WITHIN_S).text
+    answer = left.generate(PROMPT, raw=True, max_tokens=40)
+    moved = left.move(f"1-{last - 1}", "left")
+    assert [len(shard) for shard in moved.plan.shards] == [last, 1]
+    assert answer.result(WITHIN_S).text == whole
+    assert left.generate(PROMPT, raw=True, max_tokens=40).result(WITHIN_S).text == whole
+    with pytest.raises(BadPlan, match="already"):
+        left.move((0, 1), "left")
+    with pytest.raises(ConfigError, match="nobody"):
+        left.move("0", "nobody")

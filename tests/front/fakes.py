@@ -107,6 +107,10 @@ class FakeCluster:
         self.loaded.append(scenes.loaded(self.members))
         return self.loaded[-1]
 
+    def move(self, layers: str, node: str, *, model: str | None = None, progress: Any = None) -> LoadedModel:
+        self._called("move", layers=layers, node=node, model=model)
+        return self.loaded[-1]
+
     def unload(self, model: str | None = None) -> None:
         self._called("unload", model=model)
         self.loaded.clear()

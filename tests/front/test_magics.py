@@ -301,6 +301,14 @@ def test_load_shows_progress_and_then_the_plan_in_the_same_output(run, backend, 
     assert len({output["transient"]["display_id"] for output in ran.outputs}) == 1
 
 
+def test_move_hands_layers_over_and_shows_the_plan(run, cluster):
+    run("%exo load")
+    ran = run("%exo move 10-14 kernel-1")
+    assert "moving layers 10-14 to kernel-1" in ran.text(0)
+    assert "loaded" in ran.text()
+    assert cluster.options_of("move") == {"layers": "10-14", "node": "kernel-1", "model": None}
+
+
 def test_unload_says_what_is_gone(run, cluster):
     assert "smollm2-135m" in run("%exo unload").stdout
     assert "nothing" in run("%exo unload").stdout

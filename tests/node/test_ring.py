@@ -208,8 +208,8 @@ def test_the_shard_of_a_replaced_plan_gives_way_where_memory_is_short():
         async with cluster(1, timing=slow) as made:
             await made.add(memory_bytes=weights + 10_000, emulated="memory")
             await made.all_met()
-            for _ in range(3):
-                await made.load((2, 2), (1, 0))
+            for counts in ((2, 2), (1, 3), (2, 2)):
+                await made.load(counts, (1, 0))
                 assert await made.answer(max_tokens=4) == made.expected(max_tokens=4)
             assert [engine.closed for engine in made.engines["n1"]] == [True, True, False]
 

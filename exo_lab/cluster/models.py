@@ -1,0 +1,131 @@
+"""The part of `Cluster` that is about models: planning, loading, moving layers, forgetting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exo_lab.cluster.asking import DEFAULT_MODEL, chosen
+from exo_lab.cluster.catalogue import config_of
+from exo_lab.cluster.changing import change, planned_move
+from exo_lab.core.messages import ModelRef
+from exo_lab.core.status import LoadedModel, PlanPreview
+from exo_lab.node import planner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exo_lab.cluster.planning import Explained, Wish
+    from exo_lab.node.node import Node
+    from exo_lab.node.planner import PlanProgress
+    from exo_lab.node.thread import ControlThread
+
+DEFAULT_STRATEGY = "ring-memory-weighted"
+STOP_TIMEOUT_S = 15.0
+LOAD_SILENCE_S = 600.0
+CONTEXT_TOKENS = 2048
+
+
+class Models:
+    """See the module. `Cluster` makes `node` and its control thread."""
+
+    node: Node
+    _thread: ControlThread
+
+    def models(self) -> tuple[LoadedModel, ...]:
+        """Models that are loaded, with the plans that every node agreed on."""
+        loaded: list[LoadedModel] = []
+        for model, plan in sorted(self.node.plans.items()):
+            reference = self.node.models.get(model)
+            if reference is not None:
+                loaded.append(LoadedModel(config=config_of(reference.name, reference.digest), plan=plan))
+        return tuple(loaded)
+
+    def plan(self, model: str = DEFAULT_MODEL, **options: Any) -> PlanPreview:
+        """What `load` would do. Loads nothing.
+
+        Args:
+            model: a name, a path or a hub id.
+            options: fields of `cluster.planning.Wish`: `strategy` (one of `planning.choose.STRATEGIES`), `devices`
+                (names or ids in ring order; all nodes, in an order that the strategy chooses, if not given), `layers`
+                (per device, in the order of `devices`; overrides the strategy), `dtype` ("auto", "float32",
+                "bfloat16", "quantised"), `engine` ("auto", "torch", "numpy"), `context` (tokens of prompt and answer
+                that the memory must hold), `prompt` (tokens of a typical prompt), `objective` ("decode",
+                "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit).
+
+        Raises:
+            ModelError: the model cannot be found or run.
+            PlanError: it does not fit, or the layers do not add up.
+            ConfigError: a name that nobody has, an unknown strategy or option.
+        """
+        from exo_lab.cluster.planning import preview
+
+        return preview(self, model, self._wish(options))[0]
+
+    def explain(self, model: str = DEFAULT_MODEL, *, compare: bool = True, **options: Any) -> Explained:
+        """A plan as `plan` makes it, with what it is predicted to do, what binds it, and what was rejected and why.
+
+        Args:
+            model: a name, a path or a hub id.
+            compare: also plan with the other strategies and objectives, to say what they would give.
+            options: those of `plan`.
+
+        Raises:
+            ExoError: as `plan`.
+        """
+        from exo_lab.cluster.planning import explained
+
+        return explained(self, model, self._wish(options), compare=compare)
+
+    @staticmethod
+    def _wish(options: Mapping[str, Any]) -> Wish:
+        from exo_lab.cluster.planning import wish_of
+
+        return wish_of({"strategy": DEFAULT_STRATEGY, "context": CONTEXT_TOKENS, **options})
+
+    def load(self, model: str = DEFAULT_MODEL, *, progress: PlanProgress | None = None, **options: Any) -> LoadedModel:
+        """Plan and have every stage load its layers; all or nothing. Takes the options of `plan`.
+
+        Args:
+            model: a name, a path or a hub id.
+            progress: called with (node name, bytes done, bytes in all, what), in the control thread.
+            options: those of `plan`.
+
+        Raises:
+            ExoError: as `plan`, and what went wrong on a node, by name.
+        """
+        preview = self.plan(model, **options)
+        reference = ModelRef(name=model, digest=preview.config.digest)
+        work = planner.load(self.node, preview.plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
+        return LoadedModel(config=preview.config, plan=self._thread.run(work))
+
+    def move(
+        self,
+        layers: str | tuple[int, int],
+        node: str,
+        *,
+        model: str | None = None,
+        progress: PlanProgress | None = None,
+    ) -> LoadedModel:
+        """Have a node hold these layers from now on. They are loaded first; answers that this node asked for go along.
+
+        Args:
+            layers: "10-14" (both included), "10", or a half-open range (10, 15).
+            node: a name or an id.
+            model: which of the loaded models; not needed if there is one.
+            progress: as `load`.
+
+        Raises:
+            BadPlan: no such layers, or a node's layers would not follow each other any more.
+            ExoError: what went wrong on a node; then everything is as before.
+        """
+        loaded = self._loaded(model)
+        plan = planned_move(self, layers, node, loaded.plan)
+        reference = self.node.models[loaded.plan.model]
+        return self._thread.run(change(self, loaded, plan, reference, f"layers were moved to {node}", progress))
+
+    def unload(self, model: str | None = None) -> None:
+        """Have every node forget a model; the only one if None."""
+        self._thread.run(planner.unload(self.node, self._loaded(model).plan.model), STOP_TIMEOUT_S)
+
+    def _loaded(self, model: str | None) -> LoadedModel:
+        return chosen(self.models(), self.node.models, model)
