@@ -4,9 +4,11 @@ import * as React from 'react';
 import { createRoot } from 'react-dom/client';
 
 import fixtures from '../test/fixtures.json';
+import { facts, FakeSocket } from '../test/server';
 import { Ask, KernelLink, KernelProblem } from '../src/link';
 import { ClusterModel } from '../src/model';
 import { Empty, PanelView } from '../src/panelView';
+import { ServerWatch } from '../src/serverWatch';
 import { english } from '../src/text';
 import { Tuning } from '../src/tuning';
 import { GenerationStats, PanelAnswer, PanelEvent, Prediction, StatusEvent, TokenEvent } from '../src/types';
@@ -112,12 +114,27 @@ if (host === null) {
   throw new Error('no root');
 }
 host.style.width = query.get('width') ?? '';
+const server = new ServerWatch(() => {
+  const socket = new FakeSocket();
+  const models = query.has('bare') ? [] : ['smollm2-135m'];
+  setTimeout(() => socket.say(facts(query.has('bare') ? [] : ['kernel-1', 'gpu-box'], models)), 0);
+  return socket;
+});
 const empty = query.get('empty') as Parameters<typeof Empty>[0]['phase'] | null;
 createRoot(host).render(
   empty === null ? (
     <PanelView connection={{ link, tuning }} actions={actions} trans={english} wide={query.has('wide')} />
   ) : (
-    <Empty phase={empty} subject="Untitled.ipynb" language="R" actions={actions} trans={english} />
+    <div className="jp-ExoLab-panel">
+      <Empty
+        phase={empty}
+        subject="Untitled.ipynb"
+        language="R"
+        server={server}
+        actions={actions}
+        trans={english}
+      />
+    </div>
   )
 );
 document.body.dataset.ready = 'yes';

@@ -7,11 +7,13 @@ import * as React from 'react';
 import { Follower } from './follower';
 import { useSignal } from './parts';
 import { Actions, PanelView } from './panelView';
+import type { ServerWatch } from './serverWatch';
 import { Trans } from './text';
 
 export class ExoPanel extends ReactWidget {
   constructor(
     private readonly _follower: Follower,
+    private readonly _server: ServerWatch,
     private readonly _actions: Actions,
     private readonly _trans: Trans,
     private readonly _wide: boolean
@@ -34,13 +36,20 @@ export class ExoPanel extends ReactWidget {
 
   protected override render(): React.ReactElement {
     return (
-      <Followed follower={this._follower} actions={this._actions} trans={this._trans} wide={this._wide} />
+      <Followed
+        follower={this._follower}
+        server={this._server}
+        actions={this._actions}
+        trans={this._trans}
+        wide={this._wide}
+      />
     );
   }
 }
 
 function Followed(props: {
   follower: Follower;
+  server: ServerWatch;
   actions: Actions;
   trans: Trans;
   wide: boolean;
@@ -49,6 +58,7 @@ function Followed(props: {
   return (
     <PanelView
       connection={props.follower.current}
+      server={props.server}
       actions={props.actions}
       trans={props.trans}
       wide={props.wide}

@@ -6,6 +6,8 @@ import { GenerationView } from './generationView';
 import { livingNodes, State } from './model';
 import { useSignal } from './parts';
 import { PlacementView } from './placementView';
+import { ServerView } from './serverView';
+import type { ServerWatch } from './serverWatch';
 import { clean, cleanName, Trans } from './text';
 import { TopologyView } from './topologyView';
 import type { Connection } from './pool';
@@ -23,6 +25,8 @@ export interface Actions {
 
 export interface PanelProps {
   readonly connection: Connection | null;
+  /** What is known without a kernel; shown where the panel is empty. */
+  readonly server?: ServerWatch | null;
   readonly actions: Actions;
   readonly trans: Trans;
   /** Wide: side by side, for the main area. */
@@ -34,7 +38,14 @@ export function PanelView(props: PanelProps): React.ReactElement {
   return (
     <div className={wide ? 'jp-ExoLab-panel jp-mod-wide' : 'jp-ExoLab-panel'}>
       {connection === null ? (
-        <Empty phase="no-kernel" subject="" language="" actions={props.actions} trans={trans} />
+        <Empty
+          phase="no-kernel"
+          subject=""
+          language=""
+          server={props.server}
+          actions={props.actions}
+          trans={trans}
+        />
       ) : (
         <Connected {...props} connection={connection} key={connection.link.kernel.id} />
       )}
@@ -52,6 +63,7 @@ function Connected(props: PanelProps & { connection: Connection }): React.ReactE
         phase={state.phase}
         subject={state.subject}
         language={state.language}
+        server={props.server}
         actions={actions}
         trans={trans}
       />
@@ -125,12 +137,23 @@ interface EmptyProps {
   readonly phase: State['phase'];
   readonly subject: string;
   readonly language: string;
+  readonly server?: ServerWatch | null;
   readonly actions: Actions;
   readonly trans: Trans;
 }
 
-/** Nothing to see yet: why, and what to do. */
+/** Nothing to see yet: why, what to do, and what is there already. */
 export function Empty(props: EmptyProps): React.ReactElement {
+  const { server = null, trans } = props;
+  return (
+    <>
+      <Why {...props} />
+      {server !== null && <ServerView server={server} trans={trans} />}
+    </>
+  );
+}
+
+function Why(props: EmptyProps): React.ReactElement {
   const { phase, actions, trans } = props;
   const subject = cleanName(props.subject);
   const connect = (

@@ -3,10 +3,12 @@
 import { Token } from '@lumino/coreutils';
 
 import type { Follower } from './follower';
+import type { ServerWatch } from './serverWatch';
 import type { Trans } from './text';
 
 export interface IExoLab {
   readonly follower: Follower;
+  readonly server: ServerWatch;
   readonly trans: Trans;
 }
 

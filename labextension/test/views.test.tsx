@@ -10,11 +10,13 @@ import { ClusterModel, EMPTY, Phase, reduce } from '../src/model';
 import { Empty, PanelView } from '../src/panelView';
 import { PlacementView } from '../src/placementView';
 import { Connection } from '../src/pool';
+import { ServerWatch } from '../src/serverWatch';
 import { english } from '../src/text';
 import { TopologyView } from '../src/topologyView';
 import { Tuning } from '../src/tuning';
-import { PanelAnswer, Prediction } from '../src/types';
+import { PanelAnswer, Prediction, ServerFacts } from '../src/types';
 import { sampleModel, samplePlan, sampleState, settle, status, tokens } from './fixtures';
+import { facts, FakeSocket } from './server';
 
 let host: HTMLDivElement;
 let root: Root;
@@ -423,5 +425,47 @@ describe('panel', () => {
     const connection = { link, tuning: new Tuning(model, jest.fn()) } as unknown as Connection;
     draw(<PanelView connection={connection} actions={actions} trans={english} />);
     expect(host.textContent).toContain('exo_lab 9.9, which speaks another version');
+  });
+});
+
+describe('what the server knows', () => {
+  const actions = { connect: jest.fn(), look: jest.fn(), insert: jest.fn(), openDashboard: null };
+
+  function served(...said: ServerFacts[]): ServerWatch {
+    return new ServerWatch(() => {
+      const socket = new FakeSocket();
+      queueMicrotask(() => said.forEach(one => socket.say(one)));
+      return socket;
+    });
+  }
+
+  async function drawn(server: ServerWatch): Promise<string> {
+    draw(<PanelView connection={null} server={server} actions={actions} trans={english} />);
+    await act(settle);
+    return host.textContent ?? '';
+  }
+
+  test('an empty panel shows the nodes and models that are there already', async () => {
+    const text = await drawn(served(facts(['kernel-1', 'gpu-box'], ['smollm2-135m'])));
+    expect(text).toContain('kernel-1 tcp://127.0.0.1:41000 \u00b7 running \u00b7 loopback registry');
+    expect(text).toContain('gpu-box tcp://127.0.0.1:41001 \u00b7 not asked yet \u00b7 peers.toml');
+    expect(text).toContain('smollm2-135m 93.8 MiB');
+  });
+
+  test('it says what to do where there is nothing, and what is wrong with the peers file', async () => {
+    const none = facts([]);
+    const text = await drawn(
+      served({ ...none, nodes: { nodes: [], problems: ['peers.toml, line 6: field \u202eport'] } })
+    );
+    expect(text).toContain('None runs on this machine');
+    expect(text).toContain('it knows smollm2-135m');
+    expect(text).toContain('line 6');
+    expect(text).not.toContain('\u202e');
+  });
+
+  test('a server without the extension changes nothing', async () => {
+    const text = await drawn(served());
+    expect(text).toContain('No kernel');
+    expect(text).not.toContain('Known nodes');
   });
 });

@@ -8,6 +8,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { Follower } from '../follower';
 import { Pool } from '../pool';
+import { openSocket, ServerWatch } from '../serverWatch';
 import { IExoLab } from '../tokens';
 
 export const SETTINGS = 'exo-lab:plugin';
@@ -19,7 +20,7 @@ export const base: JupyterFrontEndPlugin<IExoLab> = {
   provides: IExoLab,
   optional: [INotebookTracker, IConsoleTracker, ITranslator, ISettingRegistry],
   activate: (
-    _app: JupyterFrontEnd,
+    app: JupyterFrontEnd,
     notebooks: INotebookTracker | null,
     consoles: IConsoleTracker | null,
     translator: ITranslator | null,
@@ -39,6 +40,7 @@ export const base: JupyterFrontEndPlugin<IExoLab> = {
         (error: unknown) => console.warn('exo_lab: settings cannot be read; the defaults hold.', error)
       );
     }
-    return { follower: new Follower(pool, notebooks, consoles), trans };
+    const server = new ServerWatch(() => openSocket(app.serviceManager.serverSettings));
+    return { follower: new Follower(pool, notebooks, consoles), server, trans };
   }
 };

@@ -26,7 +26,7 @@ export const panels: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null
   ): void => {
-    const { follower, trans } = exo;
+    const { follower, server, trans } = exo;
     const openDashboard = (): void => {
       void app.commands.execute(Commands.openDashboard);
     };
@@ -37,7 +37,7 @@ export const panels: JupyterFrontEndPlugin<void> = {
       openDashboard: dashboard ? null : openDashboard
     });
 
-    const side = new ExoPanel(follower, actions(false), trans, false);
+    const side = new ExoPanel(follower, server, actions(false), trans, false);
     side.id = PANEL;
     side.title.icon = exoIcon;
     side.title.caption = trans.__('The cluster of this notebook’s kernel');
@@ -48,7 +48,9 @@ export const panels: JupyterFrontEndPlugin<void> = {
 
     const tracker = new WidgetTracker<MainAreaWidget<ExoPanel>>({ namespace: DASHBOARD });
     const make = (): MainAreaWidget<ExoPanel> => {
-      const widget = new MainAreaWidget({ content: new ExoPanel(follower, actions(true), trans, true) });
+      const widget = new MainAreaWidget({
+        content: new ExoPanel(follower, server, actions(true), trans, true)
+      });
       widget.id = DASHBOARD;
       widget.title.label = trans.__('exo_lab');
       widget.title.caption = trans.__('The cluster of the kernel that was active last');
