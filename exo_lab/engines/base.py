@@ -34,6 +34,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str  # "cpu", "cuda:0"
     weight_bytes: int
     kv_bytes_per_token: int
+    together: int = 1  # of so many positions in one step each gets the bits that it would get alone
     kernels: str = ""  # "native": products by our own kernels, "torch": by PyTorch; they differ in the last bits
 
 

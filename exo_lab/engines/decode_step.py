@@ -1,4 +1,4 @@
-"""One position through the layers of a stage on a CPU: what decoding does for every token.
+"""One position, or a few, through the layers of a stage on a CPU: what decoding does for every token.
 
 At this size an operator costs as much to call as to compute, so there are few of them, and they write into buffers
 that are made once. Our own kernels do in one call what takes PyTorch several. Nothing here depends on which layers
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from exo_lab.engines.kv_cache import KvCache
     from exo_lab.engines.layer import Layer
 
+MOST_TOGETHER = 16  # beyond that, unpacking the weights once for a bfloat16 product is faster
 _silu_ = torch.ops.aten.silu_.default
 
 
@@ -40,10 +41,13 @@ class DecodeStep:
         config: of the model.
         activations: dtype that the layers' products take.
         cached: dtype of the KV cache.
+        packed: are the weights of the whole model kept quantised? Then a few positions may run together.
     """
 
-    def __init__(self, config: ModelConfig, activations: torch.dtype, cached: torch.dtype) -> None:
-        self.config, self.cached = config, cached
+    def __init__(
+        self, config: ModelConfig, activations: torch.dtype, cached: torch.dtype, *, packed: bool = False
+    ) -> None:
+        self.config, self.cached, self._packed = config, cached, packed
         heads, groups, head_dim = config.n_heads, config.n_kv_heads, config.head_dim
         queries, rotated = heads * head_dim, heads + groups
         self._zeros = torch.zeros(1, config.hidden_size)
@@ -77,33 +81,51 @@ class DecodeStep:
         """See `EngineInfo.kernels`."""
         return "torch" if self._native is None else "native"
 
-    def run(self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turn: torch.Tensor, position: int) -> None:
-        """Run one position.
+    @property
+    def together(self) -> int:
+        """Of so many positions at once each gets the bits that it would get alone."""
+        return MOST_TOGETHER if self._native is not None and self._packed else 1
+
+    def run(
+        self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turns: torch.Tensor, position: int
+    ) -> None:
+        """Run positions [position, position + n), n at most `together`.
 
         Args:
             layers: of the shard.
-            hidden: float32 (1, hidden), changed in place.
-            cache: with room for `position`; its layers are written there.
-            turn: complex64 (head_dim / 2,), the rotation of that position.
+            hidden: float32 (n, hidden), changed in place.
+            cache: with room for the positions; its layers are written there.
+            turns: complex64 (n, head_dim / 2), the rotations of those positions.
             position: 0-based.
         """
+        if self._native is None:
+            self._run_one(layers, hidden, cache.data, turns[0], position)
+            return
+        at = 0
+        for part in self._parts_of(self._native, layers):
+            end = at + len(part.layers)
+            if isinstance(part, NativeStage):
+                part.run(hidden, cache.data[at:end], turns, position)
+            else:
+                for row in range(hidden.shape[0]):
+                    own = hidden[row : row + 1]
+                    self._run_one(part.layers, own, cache.data[at:end], turns[row], position + row)
+            at = end
+
+    def _run_one(
+        self, layers: list[Layer], hidden: torch.Tensor, cached: torch.Tensor, turn: torch.Tensor, position: int
+    ) -> None:
+        """One position; `cached` (layers, 2, groups, T, head_dim) is of these layers."""
         window = self.config.sliding_window
         start = max(0, position + 1 - window) if window else 0
-        past = cache.data[:, :, :, start : position + 1]  # (layers, 2, groups, T, head_dim)
-        slots = cache.data[:, :, :, position].unbind(0)
+        past = cached[:, :, :, start : position + 1]
+        slots = cached[:, :, :, position].unbind(0)
         torch.mul(turn, self._lengths, out=self._turn)
         if self.cached == torch.float32:
             self._run_float32(layers, hidden, slots, past)
             return
         if self._native is not None:
-            at = 0
-            for part in self._parts_of(self._native, layers):
-                end = at + len(part.layers)
-                if isinstance(part, NativeStage):
-                    part.run(hidden, turn, past[at:end])
-                else:
-                    self._run_native(self._native, part.layers, hidden, slots[at:end], past[at:end])
-                at = end
+            self._run_native(self._native, layers, hidden, slots, past)
             return
         # The products below are slow in bfloat16 on a CPU: each layer's past is widened into one shared buffer.
         widened = self._widened(past.shape[1:])

@@ -18,6 +18,7 @@ from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check
 from exo_lab.engines.decode_step import DecodeStep
 from exo_lab.engines.kv_cache import KvCache
 from exo_lab.engines.layer import Layer, Reader
+from exo_lab.engines.native_matrix import NativeMatrix
 from exo_lab.engines.prefill_step import PrefillStep
 from exo_lab.engines.torch_convert import from_torch, to_torch
 
@@ -112,12 +113,13 @@ class TorchEngine:
             progress(total, total, "ready")
         self._turns = torch.empty(0, config.head_dim // 2, dtype=torch.complex64, device=self.device)
         self._prefill = PrefillStep(config, dense, fused=not on_cpu)
-        self._decode = DecodeStep(config, dense, self._kv_dtype) if on_cpu else None
+        self._decode = DecodeStep(config, dense, self._kv_dtype, packed=dtype == "quantised") if on_cpu else None
         self._info = EngineInfo(
             name="torch",
             dtype=dtype,
             device=str(self.device),
             kernels="torch" if self._decode is None else self._decode.kernels,
+            together=1 if self._decode is None else self._decode.together,
             weight_bytes=size,
             kv_bytes_per_token=len(shard) * 2 * config.n_kv_heads * config.head_dim * self._kv_dtype.itemsize,
         )
@@ -158,8 +160,8 @@ class TorchEngine:
         end = position + hidden.shape[0]
         cache.reserve(end)
         turns = self._rotations(end)[position:end]  # (n, head_dim / 2)
-        if self._decode is not None and end - position == 1:
-            self._decode.run(self._layers, hidden, cache, turns[0], position)
+        if self._decode is not None and end - position <= self._decode.together:
+            self._decode.run(self._layers, hidden, cache, turns, position)
         else:
             hidden = self._prefill.run(self._layers, hidden, cache, turns, position)
         cache.length = end
@@ -169,8 +171,17 @@ class TorchEngine:
             return None
         if want == "last":
             hidden = hidden[-1:]
+        return from_torch(self._logits(self._head, hidden))
+
+    def _logits(self, head: Linear, hidden: torch.Tensor) -> torch.Tensor:
+        """float32 (n, vocab) of hidden states (n, hidden)."""
         normed = functional.rms_norm(hidden, (self.config.hidden_size,), self._output_norm, self.config.rms_norm_eps)
-        return from_torch(self._head.product(normed.to(self._activations)).float())
+        normed = normed.to(self._activations)
+        few = 1 < len(normed) <= self.info.together
+        if few and not isinstance(head, NativeMatrix):
+            # A product of several rows may round otherwise than that of one.
+            return torch.cat([head.product(normed[row : row + 1]).float() for row in range(len(normed))])
+        return head.product(normed).float()
 
     def _rotations(self, end: int) -> torch.Tensor:
         if end > len(self._turns):

@@ -42,28 +42,29 @@ class NativeStage:
         shape = (config.hidden_size, config.intermediate_size, heads, groups, head_dim)
         self._shape = torch.tensor(shape, dtype=torch.int64)
         widest = max(config.hidden_size, config.intermediate_size, heads * head_dim)
-        self._fixed = 2 * widest + max(
-            2 * config.intermediate_size, (heads + 2 * groups) * head_dim, config.hidden_size
-        )
+        most = max(2 * config.intermediate_size, (heads + 2 * groups) * head_dim, config.hidden_size)
+        self._for_each = most + widest + widest // 2  # floats of scratch for a position; sides are even
         self._room = torch.empty(0)
 
-    def run(self, hidden: torch.Tensor, turn: torch.Tensor, past: torch.Tensor) -> None:
-        """Run one position.
+    def run(self, hidden: torch.Tensor, cache: torch.Tensor, turns: torch.Tensor, position: int) -> None:
+        """Run positions [position, position + n) of one session; each gets the bits that it would get alone.
 
         Args:
-            hidden: float32 (1, hidden), contiguous, changed in place.
-            turn: complex64 (head_dim / 2,), contiguous.
-            past: bfloat16 (layers, 2, groups, T, head_dim) of these layers, a view of the cache whose last row is this
-                position's.
+            hidden: float32 (n, hidden), contiguous, changed in place.
+            cache: bfloat16 (layers, 2, groups, T, head_dim) of these layers, with room for the positions.
+            turns: complex64 (n, head_dim / 2), contiguous.
+            position: of the first.
         """
-        config, length = self._config, past.shape[3]
-        needed = self._fixed + config.n_heads * (length + 15)
-        if needed > self._room.numel():
-            self._room = torch.empty(self._fixed + 2 * config.n_heads * (length + 15))
+        config, n = self._config, hidden.shape[0]
+        longest = position + n
+        window = config.sliding_window or 0
+        scores = config.n_heads * ((min(longest, window) if window else longest) + 15)
+        if n * self._for_each + scores > self._room.numel():
+            self._room = torch.empty(n * self._for_each + 2 * scores)
         self._run(
-            self._table.data_ptr(), len(self.layers), self._shape.data_ptr(), hidden.data_ptr(), turn.data_ptr(),
-            past.data_ptr(), past.stride(1), past.stride(0), past.stride(2), length, self._room.data_ptr(),
-            config.rms_norm_eps, torch.get_num_threads(),
+            self._table.data_ptr(), len(self.layers), self._shape.data_ptr(), hidden.data_ptr(), turns.data_ptr(),
+            cache.data_ptr(), cache.stride(1), cache.stride(0), cache.stride(2), position, n, window,
+            self._room.data_ptr(), config.rms_norm_eps, torch.get_num_threads(),
         )  # fmt: skip
 
 

@@ -86,3 +86,44 @@ def test_a_cache_that_grows_between_two_steps_is_found_where_it_is_now():
     for stage in reserved.stages:
         stage.reserve("s", 400)
     assert np.array_equal(grown.logits(asked, chunk=1), reserved.logits(asked, chunk=1))
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_positions_together_get_the_bits_that_they_get_alone(config, kind):
+    source = tiny_source(config, seed=9, kind=kind)
+    asked = ids(97, seed=2)
+    alone = quantised(source).logits(asked, chunk=1)
+    together = quantised(source)
+    most = together.stages[0].info.together
+    assert most > 1
+    for chunk, cuts in ((most, ()), (2, (1,)), (5, (2,)), (7, (1, 2, 3))):
+        assert np.array_equal(quantised(source, cuts).logits(asked, chunk=chunk), alone), (chunk, cuts)
+
+
+def test_a_head_and_a_layer_that_the_kernels_do_not_take_keep_the_bits_as_well():
+    config = tiny_config("qwen2", n_layers=4)
+    four, half = (tiny_source(config, seed=4, kind=kind) for kind in ("Q4_1", "F16"))
+    other = ("output.weight", "blk.1.ffn_down.weight")
+    weights = {**four.weights, **{name: half.weights[name] for name in other}}
+    source = TinySource(with_sizes(config, weights, "Q4_1"), weights)
+    asked = ids(40)
+    alone = quantised(source).logits(asked, chunk=1)
+    for chunk, cuts in ((16, ()), (3, (1,)), (5, (2, 3))):
+        assert np.array_equal(quantised(source, cuts).logits(asked, chunk=chunk), alone), (chunk, cuts)
+
+
+def test_without_packed_weights_positions_run_one_by_one():
+    ring = Ring(tiny_source(tiny_config("llama")), lambda: TorchEngine("bfloat16", "cpu", 1))
+    assert ring.stages[0].info.together == 1
+
+
+def test_guesses_that_were_wrong_leave_no_trace():
+    source = tiny_source(tiny_config("llama"), seed=5, kind="Q4_1")
+    asked, wrong = ids(30), ids(30, seed=11)
+    plain = quantised(source).logits(asked, chunk=1)
+    ring = quantised(source, (2,))
+    for position in range(29):
+        found = ring.step("s", [asked[position], *wrong[position : position + 5]], position, "all")
+        assert found is not None
+        assert np.array_equal(found[0], plain[position])

@@ -1,7 +1,8 @@
-/* One position through consecutive layers, in one call: what decoding does for every token.
+/* A few positions of one session through consecutive layers, in one call: what decoding does for every token.
  *
- * Nothing here depends on which layers run, nor on how many: every cut of a model computes the same bits. Uses the
- * kernels of matrix.c and step.c; compiled and called by native.py.
+ * Nothing here depends on which layers run, nor on how many, nor on how many positions there are: every cut of a model
+ * computes the same bits, and so do positions one by one and together. Uses the kernels of matrix.c and step.c;
+ * compiled and called by native.py.
  */
 #include <immintrin.h>
 #include <math.h>
@@ -38,12 +39,12 @@ typedef struct {
     integer hidden, inner, heads, groups, head_dim;
 } Shape;
 
-static void times(const Matrix *m, const uint16_t *x, float *scratch, float *out, integer rows, integer columns,
-                  int threads) {
+static void times(const Matrix *m, const uint16_t *x, float *scratch, float *out, integer n, integer rows,
+                  integer columns, int threads) {
     if (m->bits == 4)
-        exo_times4(m->packed, x, scratch, out, 1, rows, columns / GROUP, threads);
+        exo_times4(m->packed, x, scratch, out, n, rows, columns / GROUP, threads);
     else
-        exo_times8(m->packed, x, scratch, out, 1, rows, columns / GROUP, threads);
+        exo_times8(m->packed, x, scratch, out, n, rows, columns / GROUP, threads);
 }
 
 static void add(float *to, const float *what, integer size) {
@@ -86,45 +87,54 @@ static void keep(uint16_t *to, const float *from, integer count, integer head_di
                                 (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + g * head_dim + i)));
 }
 
-/* table: `layers` Layers. hidden: float32 (hidden), changed in place. turn: float32 (head_dim), cosine and sine of each
- * pair. cache: bfloat16, where the keys of the first layer begin that the position may see, `to_values` values before
- * its values, `to_next` before the next layer's keys, `stride` from one key-value head to the next; `length` rows, the
- * last of which is this position's and is written. scratch: float32, see native.py for its size; no part of it is read
- * before it is written.
+/* Positions [position, position + n).
+ *
+ * table: `layers` Layers. hidden: float32 (n, hidden), changed in place. turns: float32 (n, head_dim), cosine and sine of
+ * each pair. cache: bfloat16, where the keys of the first layer begin, `to_values` values before its values, `to_next`
+ * before the next layer's keys, `stride` from one key-value head to the next, rows of head_dim; the rows of these
+ * positions are written. A position sees itself and what is before it, of that the last `window` - 1 if there is a
+ * window. scratch: float32, see native_stage.py for its size; no part of it is read before it is written.
  */
-void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hidden, const float *turn,
-               uint16_t *cache, integer to_values, integer to_next, integer stride, integer length, float *scratch,
-               float eps, int threads) {
+void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hidden, const float *turns,
+               uint16_t *cache, integer to_values, integer to_next, integer stride, integer position, integer n,
+               integer window, float *scratch, float eps, int threads) {
     const integer size = shape->hidden, inner = shape->inner, head_dim = shape->head_dim;
     const integer heads = shape->heads, groups = shape->groups, share = heads / groups;
-    const integer queries = heads * head_dim, kept = groups * head_dim;
+    const integer queries = heads * head_dim, kept = groups * head_dim, all = queries + 2 * kept;
     const integer widest = size > inner ? (size > queries ? size : queries) : (inner > queries ? inner : queries);
-    float *sums = scratch;                 /* of a product: widest */
-    float *wide = sums + widest;           /* what a product gives: qkv, gate and up */
-    const integer most = 2 * inner > queries + 2 * kept ? 2 * inner : queries + 2 * kept;
-    float *narrow = wide + (most > size ? most : size); /* what a product takes, in bfloat16 */
-    uint16_t *taken = (uint16_t *)narrow;
-    float *scores = narrow + widest; /* heads * (length + 15) */
+    const integer most = 2 * inner > all ? (2 * inner > size ? 2 * inner : size) : (all > size ? all : size);
+    float *sums = scratch;                            /* of products: n * widest */
+    float *wide = sums + n * widest;                  /* what a product gives: n * most */
+    uint16_t *taken = (uint16_t *)(wide + n * most);  /* what a product takes: n * widest, half of that as floats */
+    float *scores = wide + n * most + n * widest / 2; /* heads * (longest + 15) */
     const float shrink = 1.0f / sqrtf((float)head_dim);
     for (integer l = 0; l < layers; l++, cache += to_next) {
         const Layer *layer = table + l;
-        exo_norm(hidden, layer->attn_norm, taken, size, eps);
-        times(&layer->qkv, taken, sums, wide, queries + 2 * kept, size, threads);
-        if (layer->bias) add(wide, layer->bias, queries + 2 * kept);
-        if (layer->q_norm) norm_heads(wide, layer->q_norm, heads, head_dim, eps);
-        if (layer->k_norm) norm_heads(wide + queries, layer->k_norm, groups, head_dim, eps);
-        turn_heads(wide, turn, shrink, heads, head_dim);
-        turn_heads(wide + queries, turn, 1.0f, groups, head_dim);
-        uint16_t *at = cache + (length - 1) * head_dim;
-        keep(at, wide + queries, groups, head_dim, stride);
-        keep(at + to_values, wide + queries + kept, groups, head_dim, stride);
-        exo_attend(wide, cache, cache + to_values, scores, taken, stride, length, heads, share, head_dim, threads);
-        times(&layer->output, taken, sums, wide, size, queries, threads);
-        add(hidden, wide, size);
-        exo_norm(hidden, layer->ffn_norm, taken, size, eps);
-        times(&layer->gate_up, taken, sums, wide, 2 * inner, size, threads);
-        exo_gate(wide, taken, inner);
-        times(&layer->down, taken, sums, wide, size, inner, threads);
-        add(hidden, wide, size);
+        for (integer j = 0; j < n; j++) exo_norm(hidden + j * size, layer->attn_norm, taken + j * size, size, eps);
+        times(&layer->qkv, taken, sums, wide, n, all, size, threads);
+        for (integer j = 0; j < n; j++) {
+            float *row = wide + j * all;
+            if (layer->bias) add(row, layer->bias, all);
+            if (layer->q_norm) norm_heads(row, layer->q_norm, heads, head_dim, eps);
+            if (layer->k_norm) norm_heads(row + queries, layer->k_norm, groups, head_dim, eps);
+            turn_heads(row, turns + j * head_dim, shrink, heads, head_dim);
+            turn_heads(row + queries, turns + j * head_dim, 1.0f, groups, head_dim);
+            uint16_t *at = cache + (position + j) * head_dim;
+            keep(at, row + queries, groups, head_dim, stride);
+            keep(at + to_values, row + queries + kept, groups, head_dim, stride);
+        }
+        for (integer j = 0; j < n; j++) {
+            const integer end = position + j + 1, start = window && end > window ? end - window : 0;
+            const uint16_t *keys = cache + start * head_dim;
+            exo_attend(wide + j * all, keys, keys + to_values, scores, taken + j * queries, stride, end - start, heads,
+                       share, head_dim, threads);
+        }
+        times(&layer->output, taken, sums, wide, n, size, queries, threads);
+        add(hidden, wide, n * size);
+        for (integer j = 0; j < n; j++) exo_norm(hidden + j * size, layer->ffn_norm, taken + j * size, size, eps);
+        times(&layer->gate_up, taken, sums, wide, n, 2 * inner, size, threads);
+        for (integer j = 0; j < n; j++) exo_gate(wide + j * 2 * inner, taken + j * inner, inner);
+        times(&layer->down, taken, sums, wide, n, size, inner, threads);
+        add(hidden, wide, n * size);
     }
 }
