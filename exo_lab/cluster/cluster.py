@@ -14,6 +14,7 @@ from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.cluster.models import Models
+from exo_lab.cluster.rebalance import Rebalancer, policy_of
 from exo_lab.core.errors import NodeError
 from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
@@ -52,9 +53,11 @@ class Cluster(Models):
         self._token = token
         self._kernels: Kernels | None = None
         self._closed = False
+        policy = policy_of(options.rebalance)
         made = parts or build(options, token)
         self._thread = ControlThread(f"exo-control-{made.device.name}")
         self.node = Node(made, software=f"exo_lab {__version__}")
+        self._rebalancer = Rebalancer(self.node, policy)
         try:
             self._thread.run(self.node.start(), START_TIMEOUT_S)
         except BaseException:

@@ -38,6 +38,7 @@ def connect(
     slow: float = 1.0,
     threads: int = 0,
     engine: str = "auto",
+    rebalance: str = "ask",
 ) -> Cluster:
     """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
 
@@ -54,6 +55,8 @@ def connect(
         slow: emulate a device that is slower by this factor.
         threads: CPU threads for computing; what the engine chooses if 0.
         engine: "auto", "torch", "numpy".
+        rebalance: what to do when nodes come or go and another plan is better: "auto" loads it, "ask" says what it
+            would give, "never". Also `Cluster.rebalance`.
 
     Raises:
         ConfigError: an option is wrong.
@@ -75,6 +78,7 @@ def connect(
         slowdown=slow,
         threads=threads,
         engine=engine,
+        rebalance=rebalance,
     )
     with _lock:
         if _current is not None and not _current.closed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from exo_lab.cluster.asking import DEFAULT_MODEL, chosen
 from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.changing import change, planned_move
+from exo_lab.cluster.rebalance import Policy, Rebalancer, policy_of
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.node import planner
@@ -30,6 +31,16 @@ class Models:
 
     node: Node
     _thread: ControlThread
+    _rebalancer: Rebalancer
+
+    @property
+    def rebalance(self) -> Policy:
+        """What is done when nodes come or go and another plan is better: "auto" loads it, "ask" tells, "never"."""
+        return self._rebalancer.policy
+
+    @rebalance.setter
+    def rebalance(self, policy: str) -> None:
+        self._rebalancer.policy = policy_of(policy)
 
     def models(self) -> tuple[LoadedModel, ...]:
         """Models that are loaded, with the plans that every node agreed on."""
@@ -94,6 +105,7 @@ class Models:
             ExoError: as `plan`, and what went wrong on a node, by name.
         """
         preview = self.plan(model, **options)
+        self._rebalancer.wishes[preview.plan.model] = self._wish(options)
         reference = ModelRef(name=model, digest=preview.config.digest)
         work = planner.load(self.node, preview.plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
         return LoadedModel(config=preview.config, plan=self._thread.run(work))

@@ -119,6 +119,12 @@ CONNECT = (
     option("--slow", type=number, default=1.0, metavar="FACTOR", help="emulate a device slower by this factor"),
     THREADS,
     ENGINE,
+    option(
+        "--rebalance",
+        choices=("auto", "ask", "never"),
+        default="ask",
+        help="when nodes come or go and another plan is better: load it, say so, or say nothing (default: ask)",
+    ),
 )
 UP = (
     option("count", nargs="?", type=integer, default=3, metavar="N", help="how many kernels (default: 3)"),

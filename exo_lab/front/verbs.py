@@ -48,10 +48,13 @@ def connect_options(args: Namespace) -> dict[str, Any]:
         "slow": args.slow,
         "threads": args.threads or 0,
         "engine": args.engine,
+        "rebalance": args.rebalance,
     }
 
 
-UNSET: dict[str, Any] = {"lan": False, "port": 0, "memory": 0, "slow": 1.0, "threads": 0, "engine": "auto"}
+UNSET: dict[str, Any] = {
+    "lan": False, "port": 0, "memory": 0, "slow": 1.0, "threads": 0, "engine": "auto", "rebalance": "ask",
+}  # fmt: skip
 
 
 def connect(desk: Desk, args: Namespace) -> View:

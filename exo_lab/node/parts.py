@@ -37,6 +37,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     engine: str = "auto"
     parent_pid: int = 0
+    rebalance: str = "ask"  # what to do when nodes come or go: "auto", "ask", "never"
 
 
 EngineFactory = Callable[[str, str], "Engine"]  # (engine name, dtype), each may be "auto"

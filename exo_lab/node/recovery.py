@@ -61,6 +61,11 @@ class Recovery:
         """The control loop runs."""
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def busy(self) -> bool:
+        """Is a recovery running?"""
+        return bool(self._jobs)
+
     # -- failures come in --------------------------------------------------------------------------------
 
     def peer_lost(self, peer: Peer) -> None:

@@ -181,7 +181,7 @@ def test_a_closed_cluster_says_so(token):
 
 
 def test_layers_move_to_another_node_while_an_answer_comes(pair, model):
-    left, right = pair
+    left, _ = pair
     last = tiny_config().n_layers - 1
     left.load(model, devices=["left", "right"], layers=[1, last])
     whole = left.generate(PROMPT, raw=True, max_tokens=40).result(WITHIN_S).text
