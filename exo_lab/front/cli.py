@@ -73,7 +73,7 @@ def _run(argv: Sequence[str], backend: Any) -> int:
             _node(backend or import_module("exo_lab.cluster"), args)
         case "doctor":
             return _doctor(backend or import_module("exo_lab.cluster"), args)
-        case name if name in LOOKING:
+        case name if name in LOOKING and not (name == "fit" and (args.devices or args.preset)):
             _visit(backend or import_module("exo_lab.cluster"), args)
         case name:
             _show(_desk(backend or import_module("exo_lab.cluster")), args, name)
@@ -103,12 +103,14 @@ def _visit(backend: Any, args: Namespace) -> None:
     from exo_lab.front.cli_node import visiting
 
     name = args.verb_name
-    with visiting(backend, args.wait, wants_model=name not in ("plan", "load")) as cluster:
+    with visiting(backend, args.wait, wants_model=name not in ("plan", "fit", "load")) as cluster:
         desk = _desk(backend)
         try:
             if name == "ask":
                 verbs.answer(desk, args, _prompt(args))
                 return
+            if name == "fit":
+                args.nodes = _others(cluster)
             if name in ("plan", "load"):
                 args.devices = args.devices or _others(cluster)
             _show(desk, args, name)

@@ -155,6 +155,16 @@ PLAN = (
     option("--mix", type=weights, metavar="NAME=W,...", help="a weighted sum of these: decode=100,prefill=1"),
     option("--force", action="store_true", help="also if the memory check says that it does not fit"),
 )
+FIT = (
+    option("model", nargs="?", metavar="MODEL", words="model", help="one on this machine, or such as 'Llama 3.1 8B'"),
+    option("--devices", metavar="DEVICES", help="in words: 'M3 8GB x2, RTX 4070 12GB' (default: the cluster's)"),
+    option("--network", metavar="NETWORK", help="between these: ethernet, 100Mbit, ... (default: wifi)"),
+    option("--context", type=integer, default=4096, metavar="TOKENS", help="prompt and answer (default: 4096)"),
+    option("--prompt", type=integer, metavar="TOKENS", help="length of a typical prompt (default: 512)"),
+    option("--quant", type=names_list, metavar="NAME,...", help="only these: BF16,Q8_0,Q6_K,Q5_0,Q4_0,F32"),
+    option("--preset", choices=("laptops", "phones"), help="a reference scenario: its devices and its model"),
+    option("--force", action="store_true", help="plan it even if it does not fit"),
+)
 EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (
     option("-m", "--model", metavar="MODEL", words="model", help="which of the loaded models"),
@@ -201,6 +211,7 @@ VERBS: tuple[Verb, ...] = (
         "what load would do: who gets which layers, what it gives, and why. Loads nothing",
         (*PLAN, EXPLAIN),
     ),
+    Verb("fit", "what fits, at which quantisation and context, and what one more device buys. Loads nothing", FIT),
     Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
     Verb(
         "move",
@@ -264,7 +275,7 @@ VERBS: tuple[Verb, ...] = (
         ("cell",),
     ),
 )
-LOOKING = ("status", "nodes", "plan", "load", "unload", "ask")  # in the shell these first look for nodes
+LOOKING = ("status", "nodes", "plan", "fit", "load", "unload", "ask")  # in the shell these first look for nodes
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

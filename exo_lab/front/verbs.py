@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.front import verbs_models, verbs_views
+from exo_lab.front import verbs_fit, verbs_models, verbs_views
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
@@ -191,6 +191,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "nodes": nodes,
     "doctor": doctor,
     "plan": verbs_models.plan,
+    "fit": verbs_fit.fit,
     "load": verbs_models.load,
     "move": verbs_models.move,
     "unload": verbs_models.unload,

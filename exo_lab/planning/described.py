@@ -51,7 +51,7 @@ def described(text: str, table: ChipTable) -> tuple[Device, ...]:
         name = (match["label"] or match["chip"]).strip()
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "device"
         for copy in range(1, count + 1):
-            label = name if count == 1 else f"{name} {copy}"
+            label = name if count == 1 else f"{name} #{copy}"
             found.append(msgspec.structs.replace(one, id=f"{number:03d}-{slug}-{copy}", name=label))
     return tuple(found)
 

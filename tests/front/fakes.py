@@ -12,7 +12,7 @@ from exo_lab.core.errors import ConfigError, ExoError, NotConnected
 from exo_lab.core.messages import SessionSpec, StageTiming, Token
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
-from exo_lab.core.topology import Sighting, topology
+from exo_lab.core.topology import Sighting, Topology, topology
 from exo_lab.generation import Generation
 from exo_lab.node.doctor import Finding
 from exo_lab.node.session import Request
@@ -73,6 +73,9 @@ class FakeCluster:
     def doctor(self) -> tuple[Finding, ...]:
         self.calls.append(("doctor", {}))
         return scenes.findings()
+
+    def topology(self) -> Topology:
+        return topology([Sighting(device=device) for device in self.members])
 
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
         self.calls.append(("wait_for", {"count": count, "timeout_s": timeout_s}))

@@ -42,7 +42,7 @@ def sized(problem, quants=QUANTS, **fields):
 
 def test_devices_are_read_from_words():
     devices = described("MacBook Air: M3 8GB x2, 1 x RTX 4070 12GB, Pixel: ? 8GB, RTX 4090", chip_table())
-    assert [one.name for one in devices] == ["MacBook Air 1", "MacBook Air 2", "RTX 4070", "Pixel", "RTX 4090"]
+    assert [one.name for one in devices] == ["MacBook Air #1", "MacBook Air #2", "RTX 4070", "Pixel", "RTX 4090"]
     assert [one.memory_bytes // GIB for one in devices] == [8, 8, 12, 8, 24]
     assert devices[0].flops.fp32 == 3.55
     assert devices[3].flops.fp32 == 0.0
