@@ -6,8 +6,8 @@ An engine knows no network, no tokenizer and no sampling. It is used by one thre
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,6 +48,15 @@ class KvExport(msgspec.Struct, frozen=True):
     layers: tuple[Tensor, ...]
 
 
+class Part(NamedTuple):
+    """One session's step among others; fields as in `Engine.forward`."""
+
+    session: str
+    x: Tensor
+    position: int
+    want: Want = "last"
+
+
 class Engine(Protocol):
     """The device interface (S21)."""
 
@@ -71,6 +80,13 @@ class Engine(Protocol):
         Returns hidden states (n, hidden), or from a last shard float32 logits: (1, vocab) of the last position,
         (n, vocab) for want="all", None for "none". `position` below the session's length forgets what lies
         behind it (rollback); above it is an error.
+        """
+        ...
+
+    def forward_batch(self, parts: Sequence[Part]) -> list[Tensor | None]:
+        """Steps of several sessions at once; what `forward` would return for each, bit for bit.
+
+        At most one step a session, and `info.together` positions in all; NodeError for more.
         """
         ...
 

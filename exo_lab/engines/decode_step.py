@@ -15,13 +15,13 @@ import torch
 from torch.nn import functional
 
 from exo_lab.engines import native
-from exo_lab.engines.native_stage import NativeStage, can_run
+from exo_lab.engines.native_stage import NativeStage, Row, can_run
 
 if TYPE_CHECKING:
     import ctypes
+    from collections.abc import Sequence
 
     from exo_lab.core.model import ModelConfig
-    from exo_lab.engines.kv_cache import KvCache
     from exo_lab.engines.layer import Layer
 
 MOST_TOGETHER = 16  # beyond that, unpacking the weights once for a bfloat16 product is faster
@@ -86,31 +86,27 @@ class DecodeStep:
         """Of so many positions at once each gets the bits that it would get alone."""
         return MOST_TOGETHER if self._native is not None and self._packed else 1
 
-    def run(
-        self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turns: torch.Tensor, position: int
-    ) -> None:
-        """Run positions [position, position + n), n at most `together`.
+    def run(self, layers: list[Layer], hidden: torch.Tensor, rows: Sequence[Row], turns: torch.Tensor) -> None:
+        """Run a few positions, at most `together`.
 
         Args:
             layers: of the shard.
             hidden: float32 (n, hidden), changed in place.
-            cache: with room for the positions; its layers are written there.
+            rows: n positions, those of one session one after the other; keys and values are written to their caches.
             turns: complex64 (n, head_dim / 2), the rotations of those positions.
-            position: 0-based.
         """
         if self._native is None:
-            self._run_one(layers, hidden, cache.data, turns[0], position)
+            self._run_one(layers, hidden, rows[0].cache, turns[0], rows[0].position)
             return
-        at = 0
+        first = 0
         for part in self._parts_of(self._native, layers):
-            end = at + len(part.layers)
+            end = first + len(part.layers)
             if isinstance(part, NativeStage):
-                part.run(hidden, cache.data[at:end], turns, position)
+                part.run(hidden, rows, first, turns)
             else:
-                for row in range(hidden.shape[0]):
-                    own = hidden[row : row + 1]
-                    self._run_one(part.layers, own, cache.data[at:end], turns[row], position + row)
-            at = end
+                for number, (cache, position) in enumerate(rows):
+                    self._run_one(part.layers, hidden[number : number + 1], cache[first:end], turns[number], position)
+            first = end
 
     def _run_one(
         self, layers: list[Layer], hidden: torch.Tensor, cached: torch.Tensor, turn: torch.Tensor, position: int

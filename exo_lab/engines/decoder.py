@@ -14,15 +14,18 @@ from torch.nn import functional
 
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.engines import quant, rope, tensors
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position, layers_of
+from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want, check_position, layers_of
 from exo_lab.engines.decode_step import DecodeStep
 from exo_lab.engines.kv_cache import KvCache
 from exo_lab.engines.layer import Layer, Reader
 from exo_lab.engines.native_matrix import NativeMatrix
+from exo_lab.engines.native_stage import Row
 from exo_lab.engines.prefill_step import PrefillStep
 from exo_lab.engines.torch_convert import from_torch, to_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exo_lab.core.shard import Shard
     from exo_lab.core.tensor import Tensor
     from exo_lab.core.weights import WeightSource
@@ -150,28 +153,78 @@ class TorchEngine:
     @torch.inference_mode()
     def forward(self, session: str, x: Tensor, position: int, want: Want = "last") -> Tensor | None:
         """See `Engine.forward`."""
+        hidden, cache = self._enter(session, x, position)
+        end = position + hidden.shape[0]
+        turns = self._rotations(end)[position:end]  # (n, head_dim / 2)
+        if self._decode is not None and end - position <= self._decode.together:
+            rows = [Row(cache.data, at) for at in range(position, end)]
+            self._decode.run(self._layers, hidden, rows, turns)
+        else:
+            hidden = self._prefill.run(self._layers, hidden, cache, turns, position)
+        cache.length = end
+        return self._leave(hidden, want)
+
+    @torch.inference_mode()
+    def forward_batch(self, parts: Sequence[Part]) -> list[Tensor | None]:
+        """See `Engine.forward_batch`."""
+        count, sessions = sum(part.x.shape[0] for part in parts), {part.session for part in parts}
+        if self._decode is None or count > self._decode.together or len(sessions) < len(parts):
+            raise NodeError(
+                f"at most {self.info.together} positions run together, and one step a session; got {count} positions "
+                f"of {len(sessions)} sessions in {len(parts)} steps"
+            )
+        entered = [self._enter(part.session, part.x, part.position) for part in parts]
+        rows: list[Row] = []
+        for part, (hidden, cache) in zip(parts, entered, strict=True):
+            rows += [Row(cache.data, part.position + at) for at in range(hidden.shape[0])]
+        turns = self._rotations(max(row.position for row in rows) + 1)[[row.position for row in rows]]
+        together = torch.cat([hidden for hidden, _ in entered])
+        self._decode.run(self._layers, together, rows, turns)
+        out: list[Tensor | None] = []
+        for part, (hidden, cache), own in zip(
+            parts, entered, together.split([hidden.shape[0] for hidden, _ in entered]), strict=True
+        ):
+            cache.length = part.position + hidden.shape[0]
+            out.append(None if self._head is not None else from_torch(own.clone()))
+        if self._head is not None:
+            self._heads(parts, together, out)
+        return out
+
+    def _heads(self, parts: Sequence[Part], together: torch.Tensor, out: list[Tensor | None]) -> None:
+        """Put the logits of every part that wants some where they belong: one product for all."""
+        wanted: list[int] = []
+        spans: list[tuple[int, int]] = []  # (part, rows)
+        at = 0
+        for number, part in enumerate(parts):
+            count = part.x.shape[0]
+            first = {"last": count - 1, "all": 0, "none": count}[part.want]
+            wanted += range(at + first, at + count)
+            if first < count:
+                spans.append((number, count - first))
+            at += count
+        if wanted and self._head is not None:
+            logits = self._logits(self._head, together[wanted])
+            for (number, _), own in zip(spans, logits.split([count for _, count in spans]), strict=True):
+                out[number] = from_torch(own.clone())
+
+    def _enter(self, session: str, x: Tensor, position: int) -> tuple[torch.Tensor, KvCache]:
+        """Hidden states (n, hidden) of a step, memory of our own, and its session's cache with room for them."""
         self._use_threads()
         cache = self._session(session)
         check_position(session, position, cache.length)
         hidden = to_torch(x, self.device)
         if self._embedding is not None:
             hidden = self._embedding.rows(hidden.long())
-        hidden = hidden.to(self._stream)  # (n, hidden), memory of our own
-        end = position + hidden.shape[0]
-        cache.reserve(end)
-        turns = self._rotations(end)[position:end]  # (n, head_dim / 2)
-        if self._decode is not None and end - position <= self._decode.together:
-            self._decode.run(self._layers, hidden, cache, turns, position)
-        else:
-            hidden = self._prefill.run(self._layers, hidden, cache, turns, position)
-        cache.length = end
+        hidden = hidden.to(self._stream)
+        cache.reserve(position + hidden.shape[0])
+        return hidden, cache
+
+    def _leave(self, hidden: torch.Tensor, want: Want) -> Tensor | None:
         if self._head is None:
             return from_torch(hidden)
         if want == "none":
             return None
-        if want == "last":
-            hidden = hidden[-1:]
-        return from_torch(self._logits(self._head, hidden))
+        return from_torch(self._logits(self._head, hidden[-1:] if want == "last" else hidden))
 
     def _logits(self, head: Linear, hidden: torch.Tensor) -> torch.Tensor:
         """float32 (n, vocab) of hidden states (n, hidden)."""

@@ -44,7 +44,7 @@ _SIGNATURES = {
     "exo_attend": (_pointer, _pointer, _pointer, _pointer, _pointer, *(_integer,) * 5, _int),
     "exo_norm": (_pointer, _pointer, _pointer, _integer, _float),
     "exo_gate": (_pointer, _pointer, _integer),
-    "exo_stage": (_pointer, _integer, *(_pointer,) * 4, *(_integer,) * 6, _pointer, _float, _int),
+    "exo_stage": (_pointer, _integer, *(_pointer,) * 4, _integer, _integer, _pointer, _float, _int),
 }
 
 

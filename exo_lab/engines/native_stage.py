@@ -5,19 +5,30 @@ Whether a layer can run there depends on the layer alone, never on its neighbour
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ctypes
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from exo_lab.engines.native_matrix import NativeMatrix
 
 if TYPE_CHECKING:
-    import ctypes
+    from collections.abc import Sequence
 
     from exo_lab.core.model import ModelConfig
     from exo_lab.engines.layer import Layer
 
 FIELDS = 13  # of a Layer in stage.c: four matrices of two fields, five vectors
+
+
+_integer = ctypes.c_longlong
+
+
+class Row(NamedTuple):
+    """One position of a session: `cache` is bfloat16 (layers, 2, groups, T, head_dim)."""
+
+    cache: torch.Tensor
+    position: int
 
 
 def can_run(layer: Layer) -> bool:
@@ -46,25 +57,29 @@ class NativeStage:
         self._for_each = most + widest + widest // 2  # floats of scratch for a position; sides are even
         self._room = torch.empty(0)
 
-    def run(self, hidden: torch.Tensor, cache: torch.Tensor, turns: torch.Tensor, position: int) -> None:
-        """Run positions [position, position + n) of one session; each gets the bits that it would get alone.
+    def run(self, hidden: torch.Tensor, rows: Sequence[Row], first: int, turns: torch.Tensor) -> None:
+        """Run a few positions, of one session or of several; each gets the bits that it would get alone.
 
         Args:
             hidden: float32 (n, hidden), contiguous, changed in place.
-            cache: bfloat16 (layers, 2, groups, T, head_dim) of these layers, with room for the positions.
+            rows: n of them, those of one session one after the other; their caches have room.
+            first: these layers' first one in the caches.
             turns: complex64 (n, head_dim / 2), contiguous.
-            position: of the first.
         """
         config, n = self._config, hidden.shape[0]
-        longest = position + n
         window = config.sliding_window or 0
+        longest = max(row.position for row in rows) + 1
         scores = config.n_heads * ((min(longest, window) if window else longest) + 15)
         if n * self._for_each + scores > self._room.numel():
             self._room = torch.empty(n * self._for_each + 2 * scores)
+        places = (_integer * (5 * n))()
+        for number, (cache, position) in enumerate(rows):
+            to_next, to_values, stride, _, _ = cache.stride()
+            at = cache.data_ptr() + first * to_next * cache.itemsize
+            places[5 * number : 5 * number + 5] = at, to_values, to_next, stride, position
         self._run(
             self._table.data_ptr(), len(self.layers), self._shape.data_ptr(), hidden.data_ptr(), turns.data_ptr(),
-            cache.data_ptr(), cache.stride(1), cache.stride(0), cache.stride(2), position, n, window,
-            self._room.data_ptr(), config.rms_norm_eps, torch.get_num_threads(),
+            ctypes.addressof(places), n, window, self._room.data_ptr(), config.rms_norm_eps, torch.get_num_threads(),
         )  # fmt: skip
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from exo_lab.core.errors import NodeError
 from exo_lab.engines import convert, rope, tensors
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Want, check_position, layers_of
+from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want, check_position, layers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exo_lab.core.shard import Shard
     from exo_lab.core.tensor import Tensor
     from exo_lab.core.weights import WeightSource
@@ -121,6 +123,10 @@ class NumpyEngine:
     def _empty(self) -> list[tuple[np.ndarray, np.ndarray]]:
         none = np.empty((0, self.config.n_kv_heads, self.config.head_dim), np.float32)
         return [(none, none)] * len(self.shard)
+
+    def forward_batch(self, parts: Sequence[Part]) -> list[Tensor | None]:
+        """See `Engine.forward_batch`: one after the other."""
+        return [self.forward(part.session, part.x, part.position, part.want) for part in parts]
 
     def export_kv(self, session: str) -> KvExport:
         """See `Engine.export_kv`."""

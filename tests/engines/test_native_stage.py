@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exo_lab.engines import decode_step, native
+from exo_lab.core.errors import NodeError
+from exo_lab.engines import convert, decode_step, native
+from exo_lab.engines.base import Part
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.native_stage import NativeStage
 from tests.engines.ring import Ring
@@ -127,3 +129,45 @@ def test_guesses_that_were_wrong_leave_no_trace():
         found = ring.step("s", [asked[position], *wrong[position : position + 5]], position, "all")
         assert found is not None
         assert np.array_equal(found[0], plain[position])
+
+
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_sessions_together_get_the_bits_that_they_get_alone(config, kind):
+    source = tiny_source(config, seed=9, kind=kind)
+    texts = {f"s{number}": ids(30 + 9 * number, seed=number) for number in range(4)}
+    alone = {name: quantised(source).logits(text, chunk=1)[-1] for name, text in texts.items()}
+    for cuts in ((), (1,), (2, 3)):
+        ring = quantised(source, cuts)
+        for name, text in texts.items():
+            ring.logits(text[:-1], session=name, chunk=1)
+        handed = {name: convert.tokens(text[-1:]) for name, text in texts.items()}
+        for stage in ring.stages:
+            out = stage.forward_batch([Part(name, x, len(texts[name]) - 1) for name, x in handed.items()])
+            handed = dict(zip(texts, out, strict=True))
+        for name, logits in handed.items():
+            assert np.array_equal(convert.to_numpy(logits)[0], alone[name]), (name, cuts)
+
+
+def test_a_batch_gives_each_part_what_it_wants():
+    source = tiny_source(tiny_config("llama"), seed=1, kind="Q4_1")
+    (engine,) = quantised(source).stages
+    asked = ids(12)
+    parts = [
+        Part("a", convert.tokens(asked[:4]), 0, "all"),
+        Part("b", convert.tokens(asked[4:5]), 0, "none"),
+        Part("c", convert.tokens(asked[5:8]), 0, "last"),
+    ]
+    every, nothing, last = engine.forward_batch(parts)
+    assert nothing is None
+    assert np.array_equal(convert.to_numpy(every), quantised(source).logits(asked[:4], chunk=1))
+    assert np.array_equal(convert.to_numpy(last), quantised(source).logits(asked[5:8], chunk=1)[-1:])
+
+
+def test_too_many_positions_or_two_steps_of_one_session_are_refused():
+    (engine,) = quantised(tiny_source(tiny_config("llama"), seed=1, kind="Q4_1")).stages
+    most = engine.info.together
+    for parts in ([Part("a", convert.tokens(ids(most + 1)), 0)], [Part("a", convert.tokens([1]), 0)] * 2):
+        with pytest.raises(NodeError, match=f"at most {most} positions run together, and one step a session"):
+            engine.forward_batch(parts)
+    assert engine.kv_bytes() == 0

@@ -1,4 +1,4 @@
-/* A few positions of one session through consecutive layers, in one call: what decoding does for every token.
+/* A few positions, of one session or of several, through consecutive layers in one call: what decoding does.
  *
  * Nothing here depends on which layers run, nor on how many, nor on how many positions there are: every cut of a model
  * computes the same bits, and so do positions one by one and together. Uses the kernels of matrix.c and step.c;
@@ -33,6 +33,14 @@ typedef struct {
     Matrix qkv, output, gate_up, down;
     const float *attn_norm, *ffn_norm, *bias, *q_norm, *k_norm;
 } Layer;
+
+/* Where a position's session has its cache: bfloat16, the keys of the first layer begin at `cache`, its values
+ * `to_values` values later, the next layer's keys `to_next` later; `stride` from one key-value head to the next, rows of
+ * head_dim. */
+typedef struct {
+    uint16_t *cache;
+    integer to_values, to_next, stride, position;
+} Row;
 
 /* The model's shape, as integers. */
 typedef struct {
@@ -87,17 +95,15 @@ static void keep(uint16_t *to, const float *from, integer count, integer head_di
                                 (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + g * head_dim + i)));
 }
 
-/* Positions [position, position + n).
+/* n positions. Those of one session follow each other.
  *
  * table: `layers` Layers. hidden: float32 (n, hidden), changed in place. turns: float32 (n, head_dim), cosine and sine of
- * each pair. cache: bfloat16, where the keys of the first layer begin, `to_values` values before its values, `to_next`
- * before the next layer's keys, `stride` from one key-value head to the next, rows of head_dim; the rows of these
- * positions are written. A position sees itself and what is before it, of that the last `window` - 1 if there is a
- * window. scratch: float32, see native_stage.py for its size; no part of it is read before it is written.
+ * each pair. rows: where each position's keys and values are kept; they are written. A position sees itself and what is
+ * before it, of that the last `window` - 1 if there is a window. scratch: float32, see native_stage.py for its size; no
+ * part of it is read before it is written.
  */
 void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hidden, const float *turns,
-               uint16_t *cache, integer to_values, integer to_next, integer stride, integer position, integer n,
-               integer window, float *scratch, float eps, int threads) {
+               const Row *rows, integer n, integer window, float *scratch, float eps, int threads) {
     const integer size = shape->hidden, inner = shape->inner, head_dim = shape->head_dim;
     const integer heads = shape->heads, groups = shape->groups, share = heads / groups;
     const integer queries = heads * head_dim, kept = groups * head_dim, all = queries + 2 * kept;
@@ -108,7 +114,7 @@ void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hi
     uint16_t *taken = (uint16_t *)(wide + n * most);  /* what a product takes: n * widest, half of that as floats */
     float *scores = wide + n * most + n * widest / 2; /* heads * (longest + 15) */
     const float shrink = 1.0f / sqrtf((float)head_dim);
-    for (integer l = 0; l < layers; l++, cache += to_next) {
+    for (integer l = 0; l < layers; l++) {
         const Layer *layer = table + l;
         for (integer j = 0; j < n; j++) exo_norm(hidden + j * size, layer->attn_norm, taken + j * size, size, eps);
         times(&layer->qkv, taken, sums, wide, n, all, size, threads);
@@ -119,15 +125,15 @@ void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hi
             if (layer->k_norm) norm_heads(row + queries, layer->k_norm, groups, head_dim, eps);
             turn_heads(row, turns + j * head_dim, shrink, heads, head_dim);
             turn_heads(row + queries, turns + j * head_dim, 1.0f, groups, head_dim);
-            uint16_t *at = cache + (position + j) * head_dim;
-            keep(at, row + queries, groups, head_dim, stride);
-            keep(at + to_values, row + queries + kept, groups, head_dim, stride);
+            uint16_t *at = rows[j].cache + l * rows[j].to_next + rows[j].position * head_dim;
+            keep(at, row + queries, groups, head_dim, rows[j].stride);
+            keep(at + rows[j].to_values, row + queries + kept, groups, head_dim, rows[j].stride);
         }
         for (integer j = 0; j < n; j++) {
-            const integer end = position + j + 1, start = window && end > window ? end - window : 0;
-            const uint16_t *keys = cache + start * head_dim;
-            exo_attend(wide + j * all, keys, keys + to_values, scores, taken + j * queries, stride, end - start, heads,
-                       share, head_dim, threads);
+            const integer end = rows[j].position + 1, start = window && end > window ? end - window : 0;
+            const uint16_t *keys = rows[j].cache + l * rows[j].to_next + start * head_dim;
+            exo_attend(wide + j * all, keys, keys + rows[j].to_values, scores, taken + j * queries, rows[j].stride,
+                       end - start, heads, share, head_dim, threads);
         }
         times(&layer->output, taken, sums, wide, n, size, queries, threads);
         add(hidden, wide, n * size);
