@@ -33,6 +33,7 @@ STATES: dict[State, str] = {
     "error": "failed",
 }
 TOKENS_LISTED = 256  # in the table of alternatives
+TOKENS_TINTED = 1500  # a longer answer is one piece of text
 
 
 class GenerationView(View):
@@ -88,12 +89,25 @@ class GenerationView(View):
         shown = "waiting for the first token …" if waiting else clean_block(self.answer)
         style = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:2px 0 6px 0;font-size:14px"
         cursor = '<span aria-hidden="true">▍</span>' if self.running and not waiting else ""
+        text = html.esc(shown) if waiting else self._tinted() or html.esc(shown)
         return (
-            f'<div dir="auto" style="{style}{";" + html.FAINT if waiting else ""}">{html.esc(shown)}{cursor}</div>'
+            f'<div dir="auto" style="{style}{";" + html.FAINT if waiting else ""}">{text}{cursor}</div>'
             + "".join(html.notice(clean(remark)) for remark in self.stats.notices)
             + (html.notice(self._ending()) if self._ending() else "")
             + html.line(figures(self.stats, self.state), faint=True)
         )
+
+    def _tinted(self) -> str:
+        """The answer token by token, if alternatives were asked for: tinted by doubt, with them in the tooltip.
+
+        Empty where that is not so, where it would be too long, or where the pieces are not the answer.
+        """
+        pieces = self.tokens
+        if self.running or not any(event.alternatives for event in pieces) or len(pieces) > TOKENS_TINTED:
+            return ""  # drawn ten times a second while it runs, it would be heavy; the panel does it live
+        if "".join(event.text for event in pieces) != self.answer:
+            return ""
+        return "".join(_span(event) for event in pieces if event.text)
 
     def _plan_html(self) -> str:
         strip = strip_svg(self.stats.plan, self.roster, self.config, detail=not self.running)
@@ -153,9 +167,24 @@ def figures(stats: GenerationStats, state: State) -> str:
 
 
 def _token(text: str) -> str:
-    """A token's text with its white space made visible."""
-    shown = clean_block(text).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
+    """A token's text in a table."""
+    shown = _visible(text)
     return f"<code>{html.esc(shown)}</code>" if shown else "<i>(none)</i>"
+
+
+def _span(event: TokenEvent) -> str:
+    """One token as the panel draws it: the less likely, the stronger the tint; dotted below it under one half."""
+    chance = math.exp(min(0.0, event.logprob))
+    style = f"background:rgba(213,94,0,{0.45 * (1 - chance):.2f})"
+    style += ";border-bottom:1px dotted currentColor" if chance < 0.5 else ""
+    others = [f"{_visible(text)} {math.exp(logprob):.1%}" for text, logprob in event.alternatives]
+    tip = "\n".join([f"probability {chance:.1%}", *others])
+    return f'<span style="{style}" title="{html.esc(tip)}">{html.esc(clean_block(event.text))}</span>'
+
+
+def _visible(text: str) -> str:
+    """A token's text with its white space made visible."""
+    return clean_block(text).replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")
 
 
 def _details(summary: str, inner: str) -> str:

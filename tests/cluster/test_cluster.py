@@ -53,6 +53,26 @@ def test_every_node_says_what_it_is_busy_with(pair):
         assert all(one.sessions == 0 and one.rss_bytes > 0 for one in told.values())
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_asking_for_alternatives_changes_no_token(pair, model, temperature):
+    left, _ = pair
+    left.load(model, devices=["left", "right"], context=64)
+
+    def ask(logprobs: int) -> list:
+        options = {"raw": True, "max_tokens": 16, "temperature": temperature, "seed": 5, "logprobs": logprobs}
+        return left.generate(PROMPT, **options).result().tokens
+
+    plain = ask(0)
+    assert all(event.alternatives == () for event in plain)
+    for count in (1, 20):
+        told = ask(count)
+        assert [(event.token, event.logprob) for event in told] == [(event.token, event.logprob) for event in plain]
+        assert all(len(event.alternatives) == count for event in told)
+        if temperature == 0:
+            assert all(event.alternatives[0][1] == pytest.approx(event.logprob) for event in told)
+    left.unload()
+
+
 def test_a_plan_is_made_without_loading_anything(pair, model):
     left, _ = pair
     preview = left.plan(model, devices=["right", "left"], layers=[1, tiny_config().n_layers - 1])

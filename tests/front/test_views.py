@@ -273,3 +273,31 @@ def test_emoji_survive_in_an_answer():
 def test_the_first_56_devices_all_look_different():
     looks = {(Mark(i).colour, Mark(i).hatching) for i in range(56)}
     assert len(looks) == 56
+
+
+def test_an_answer_with_alternatives_is_tinted_by_doubt_and_says_what_else_it_might_have_been():
+    events = [
+        msgspec.structs.replace(event, text=text, logprob=logprob, alternatives=((text, logprob), ("<b>\n", -1.6)))
+        for event, text, logprob in zip(scenes.events(), ("Pa", "ris", " <i>"), (-0.01, -0.1, -2.0), strict=False)
+    ]
+    html = GenerationView("Paris <i>", scenes.stats(), tokens=events).html()
+    spans = re.findall(
+        r'<span style="background:rgba\(213,94,0,([0-9.]+)\)([^"]*)" title="([^"]*)">([^<]*)</span>', html
+    )
+    assert "".join(text for *_, text in spans) == esc("Paris <i>")
+    assert [float(tint) for tint, *_ in spans] == sorted(float(tint) for tint, *_ in spans)
+    assert [bool(line) for _, line, *_ in spans] == [False, False, True]  # a second cue below one half
+    assert spans[2][2] == esc("probability 13.5%\n·<i> 13.5%\n<b>⏎ 20.2%")
+
+
+def test_an_answer_is_plain_without_alternatives_while_it_runs_and_where_a_stop_string_cut_it():
+    events = scenes.events("Paris. END")
+    bare = [msgspec.structs.replace(event, alternatives=()) for event in events]
+    for made in (
+        GenerationView("Paris. END ", scenes.stats(finish=None), tokens=events),
+        GenerationView("Paris. ", scenes.stats(), tokens=events),
+        GenerationView(
+            "Paris. END ", scenes.stats(), tokens=[msgspec.structs.replace(e, alternatives=()) for e in events]
+        ),
+    ):
+        assert "rgba(213,94,0" not in made.html()

@@ -137,7 +137,7 @@ class Charts:
         self.export.args = {"source": self.source, "labels": labels}
         for id_ in devices:
             self._lines(id_, roster)
-        self.legend.text = legend_html(roster, list(self.slots))
+        self.legend.text = legend_html(roster, list(self.slots), self.metrics)
 
     def _lines(self, id_: str, roster: Roster) -> None:
         from bokeh.models import HoverTool
@@ -151,7 +151,7 @@ class Charts:
             figure.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode="vline", visible=False))
 
     def _figure(self, metric: Metric) -> Any:
-        from bokeh.models import DataRange1d, Range1d, SaveTool, Span
+        from bokeh.models import CustomJSTickFormatter, DataRange1d, DatetimeTicker, Range1d, SaveTool, Span
         from bokeh.plotting import figure
 
         made = figure(
@@ -160,7 +160,7 @@ class Charts:
             x_axis_type="datetime",
             x_range=self._range,
             y_range=Range1d(start=0, end=100) if metric.unit == "%" else DataRange1d(start=0, only_visible=True),
-            title=f"{metric.title} ({metric.unit})" + (f", {metric.note}" if metric.note else ""),
+            title=f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
             tools=[SaveTool(filename=f"exo-lab-{metric.key}")],
             background_fill_color=None,
             border_fill_color=None,
@@ -173,6 +173,9 @@ class Charts:
         for axis in (*made.below, *made.left):
             axis.update(axis_line_color=GREY, major_tick_line_color=GREY, minor_tick_line_color=None)
             axis.update(major_label_text_color=GREY)
+        # The reader's own time of day; Bokeh's is UTC.
+        made.xaxis[0].formatter = CustomJSTickFormatter(code="return new Date(tick).toLocaleTimeString()")
+        made.xaxis[0].ticker = DatetimeTicker(desired_num_ticks=4)
         if metric.threshold is not None:
             made.add_layout(
                 Span(
@@ -182,9 +185,10 @@ class Charts:
         return made
 
 
-def legend_html(roster: Roster, devices: Sequence[str]) -> str:
-    """Which line is whose: number, name, colour and dash; "emulated" where it is so."""
+def legend_html(roster: Roster, devices: Sequence[str], metrics: Sequence[Metric] = ()) -> str:
+    """Which line is whose: number, name, colour and dash; "emulated" where it is so; what the figures are."""
     entries = sorted((roster[id_] for id_ in devices), key=lambda entry: entry.mark.index)
+    notes = " \u00b7 ".join(f"{metric.title.lower()}: {metric.note}" for metric in metrics if metric.note)
     return (
         '<div style="color:var(--jp-ui-font-color1,currentColor);font-size:13px">'
         + " ".join(
@@ -192,7 +196,7 @@ def legend_html(roster: Roster, devices: Sequence[str]) -> str:
             f"{' ' + html.badge('emulated') if entry.emulated else ''}</span>"
             for entry in entries
         )
-        + "</div>"
+        + f'<div style="{html.FAINT};margin-top:4px">{html.esc(notes)}</div></div>'
     )
 
 

@@ -95,11 +95,11 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
         return left + w * (at - first) / span, floor - h * min(value / top, 1.0)
 
     parts = (
-        svg.label(left, y0 + 16, f"{metric.title} ({metric.unit})", bold=True)
+        svg.label(left, y0 + 16, metric.title + (f" ({metric.unit})" if metric.unit else ""), bold=True)
         + f'<path d="M{svg.n(left)} {svg.n(floor - h)}V{svg.n(floor)}H{svg.n(left + w)}" fill="none" {svg.EDGE}/>'
         + f'<path d="M{svg.n(left)} {svg.n(floor - h)}h{svg.n(w)}M{svg.n(left)} {svg.n(floor - h / 2)}h{svg.n(w)}" '
         'stroke="currentColor" stroke-opacity="0.15"/>'
-        + svg.label(left - 5, floor - h + 4, f"{top:.3g}", anchor="end", size=11, faint=True)
+        + svg.label(left - 5, floor - h + 4, _tick(top), anchor="end", size=11, faint=True)
         + svg.label(left - 5, floor + 4, "0", anchor="end", size=11, faint=True)
         + svg.label(left, floor + 14, f"{show_seconds(last - first)} ago", size=10, faint=True)
         + svg.label(left + w, floor + 14, "now", anchor="end", size=10, faint=True)
@@ -109,7 +109,7 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
         parts += (
             f'<path d="M{svg.n(left)} {svg.n(y)}h{svg.n(w)}" stroke="#D55E00" stroke-width="1.5" '
             'stroke-dasharray="3 3"/>'
-            + svg.label(left + 3, y - 3, f"threshold {metric.threshold:g} {metric.unit}", size=10, faint=True)
+            + svg.label(left + 3, y + 11, f"threshold {metric.threshold:g} {metric.unit}", size=10, faint=True)
         )
     ends: list[tuple[float, Entry]] = []
     for entry, series in lines:
@@ -126,6 +126,10 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
     return parts + "".join(
         svg.label(left + w + 4, y + 4, entry.mark.number, size=11, bold=True) for y, entry in _apart(ends)
     )
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _apart(ends: list[tuple[float, Entry]], least: float = 11.0) -> list[tuple[float, Entry]]:

@@ -57,6 +57,7 @@ def heat_svg(heat: Heat, plan: Plan, roster: Roster) -> str:
         entry = roster[device]
         stage = plan.stage_of(device)
         what = "an earlier plan" if stage is None else f"layers {_layers(plan, stage)}"
+        what += ", emulated" if entry.emulated else ""
         parts += svg.label(4, y + 11, svg.fit(entry.label, LEFT - 12), bold=True)
         parts += svg.label(4, y + 24, what, size=11, faint=True)
         layer_s = [split.compute_s[k] / count for split in splits]
@@ -94,7 +95,7 @@ def heat_label(heat: Heat, roster: Roster) -> str:
 
 
 def scale_of(splits: Sequence[Split], counts: Sequence[int]) -> Scale:
-    """The 98th percentile of each kind, so that one slow token does not make all others pale."""
+    """The 95th percentile of each kind, so that a few slow tokens do not make all others pale."""
     return Scale(
         _high([spent / count for split in splits for spent, count in zip(split.compute_s, counts, strict=True)]),
         _high([spent for split in splits for spent in split.queue_s]),
@@ -104,7 +105,7 @@ def scale_of(splits: Sequence[Split], counts: Sequence[int]) -> Scale:
 
 def _high(values: Sequence[float]) -> float:
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))] or max(ordered) or 1e-9
+    return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))] or max(ordered) or 1e-9
 
 
 def _row(values: Sequence[float], top: float, y: float, h: float, cell_w: float, colour: str) -> str:
@@ -144,7 +145,7 @@ def _legend(y: float, scale: Scale) -> str:
         (QUEUE, "in the node beyond that", scale.queue_s),
         (WIRE, "wire and waiting", scale.wire_s),
     ):
-        text = f"{what}: 0 to {show_seconds(top)}"
+        text = f"{what}: 0 to {show_seconds(top)}, and above"
         parts += "".join(
             f'<rect x="{svg.n(x + 8 * i)}" y="{svg.n(y)}" width="8" height="12" fill="{colour}" '
             f'fill-opacity="{FAINTEST + (1 - FAINTEST) * i / 4:.2f}"/>'

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from exo_lab.front.widgets.charts import Charts
     from exo_lab.front.widgets.history import Moment
 
-LOADED = "exo_lab: charts are drawn by Bokeh."
-
 log = logging.getLogger(__name__)
 
 
@@ -222,7 +220,7 @@ def _load_bokeh() -> None:
     for made in captured.outputs:
         display_id = f"exo-{uuid4().hex}"
         _publish(made.data, display_id, update=False, metadata=made.metadata)
-        _publish({"text/plain": LOADED}, display_id, update=True)
+        _publish({"text/html": "", "text/plain": ""}, display_id, update=True)
 
 
 def _publish(data: dict[str, Any], display_id: str, *, update: bool, metadata: Any = None) -> None:

@@ -64,7 +64,7 @@ class TelemetryView(View):
             for metric in self.metrics
             if any(self.history.series(device, metric) for device in self.history.names)
         ]
-        heads = [f"{metric.title.lower()}, {metric.unit}" for metric in kept]
+        heads = [f"{metric.short}, {metric.unit}" if metric.unit else metric.short for metric in kept]
         rows: list[tuple[str, ...]] = []
         for device in sorted(self.history.names, key=lambda id_: self.roster[id_].mark.index):
             entry = self.roster[device]
@@ -83,5 +83,6 @@ class TelemetryView(View):
             return ""
         latest, span = f"{values[-1]:.3g}", f"{min(values):.3g} to {max(values):.3g}"
         over = metric.threshold is not None and values[-1] > metric.threshold
-        latest += " (above the threshold)" if over else ""
+        if over:
+            span += f"; above {metric.threshold:g}"
         return html.stacked(latest, span) if in_html else f"{latest} ({span})"
