@@ -181,7 +181,7 @@ def _row(problem: Problem, setting: Setting, strategy: str, plan: Plan, objectiv
 def _device(at: int, kind: Kind) -> Device:
     return Device(
         id=f"{kind.name}-{at + 1}".replace(" ", "-").lower(),
-        name=f"{kind.name} {kind.memory_gib} GB, no. {at + 1}",
+        name=f"{kind.name} #{at + 1}",
         chip=kind.chip,
         memory_bytes=kind.memory_gib << 30,
         flops=Flops(fp32=kind.fp32_tflops, fp16=kind.fp16_tflops),
