@@ -119,7 +119,9 @@ class Ring:
             self._safely(self._undeliverable, unsent)
         if self._running and self._may_compute():
             step, tensor = self._steps.pop()
-            self._safely(self._emit, self.stages.run(step, tensor))
+            more = self.stages.room_for_more(step, tensor)
+            others = self._steps.pop_alike(step, more) if more else []
+            self._safely(self._emit, self.stages.run((step, tensor), *others))
         self.stages.shelf.refresh()
         now = time.monotonic()
         if now - self._idle_checked_at >= SWEEP_S:

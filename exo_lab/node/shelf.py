@@ -116,6 +116,10 @@ class Shelf:
         self._holds.pop(key).close()
         self._tell()
 
+    def sessions_on(self, key: PlanKey) -> int:
+        """How many requests run on a shard."""
+        return sum(session.hold.key == key for session in self._sessions.values())
+
     def hold(self, key: PlanKey) -> Hold | None:
         """The shard of a plan; None if there is none."""
         return self._holds.get(key)

@@ -6,6 +6,7 @@ Owned by the data thread. Knows no sockets: it returns what is to be sent, the r
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
 from exo_lab.core.messages import Failed, FinishReason, SessionSpec, StageTiming, Step, Token
 from exo_lab.engines import convert, sampling
+from exo_lab.engines.base import Part
 from exo_lab.node.checks import check_step
 from exo_lab.node.holds import Hold, PlanKey
 from exo_lab.node.shelf import Shelf, StageSession
+from exo_lab.node.steps import decodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exo_lab.core.messages import DataMessage
+    from exo_lab.core.messages import Cache, DataMessage
     from exo_lab.core.tensor import Tensor
+    from exo_lab.engines.base import Want
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +33,10 @@ MAX_ERROR_CHARACTERS = 4000  # it may quote what a peer sent
 
 
 class ToNode(NamedTuple):
-    """A step for a node of the plan."""
+    """A step, or a layer's cache, for a node of the plan."""
 
     node: str
-    message: Step
+    message: Step | Cache
     tensor: Tensor | None = None
 
 
@@ -42,6 +46,20 @@ class ToAddress(NamedTuple):
     node: str
     address: str
     message: DataMessage
+
+
+class _Ready(NamedTuple):
+    """A step that was found good. `started` when that began."""
+
+    step: Step
+    session: StageSession
+    x: Tensor
+    started: float
+
+    @property
+    def want(self) -> Want:
+        """What the engine is to return."""
+        return "last" if self.session.hold.is_last and self.step.final else "none"
 
 
 class Stages:
@@ -86,32 +104,95 @@ class Stages:
         """Bytes of KV cache allocated, a moment ago at most."""
         return self.shelf.figures.kv_bytes
 
-    # -- one step ----------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------------
 
-    def run(self, step: Step, tensor: Tensor | None) -> list[ToNode | ToAddress]:
-        """Compute a step. Whatever goes wrong with it becomes a `Failed` for its requester; nothing is raised."""
+    def room_for_more(self, step: Step, tensor: Tensor | None) -> int:
+        """How many steps of other requests should run together with this one; 0 if it runs alone.
+
+        A share of the requests for each stage: were all of them in one batch, one stage would compute and the others
+        wait.
+        """
+        session = self.shelf.session(step.request)
+        if session is None or not decodes(step, tensor):
+            return 0
+        hold = session.hold
+        share = math.ceil(self.shelf.sessions_on(hold.key) / len(hold.plan.devices))
+        return max(0, min(share, hold.engine.info.together) - 1)
+
+    def run(self, *steps: tuple[Step, Tensor | None]) -> list[ToNode | ToAddress]:
+        """Compute a step, or several of one shard at once (see `room_for_more`).
+
+        Whatever goes wrong with one of them becomes a `Failed` for its requester; nothing is raised.
+        """
+        ready: list[_Ready] = []
+        sent: list[ToNode | ToAddress] = []
+        for step, tensor in steps:
+            spec = self._spec_of(step)
+            if spec is not None:
+                try:
+                    ready.append(self._ready(step, tensor, spec))
+                except ExoError as exc:
+                    sent += self._failed(step, spec, exc)
+        if len(ready) > 1:
+            try:
+                return sent + self._run_together(ready)
+            except Exception:
+                # Which of them it was shows when each is computed by itself; what a batch wrote is written again.
+                self.counters["batch broke"] += 1
+                log.exception("node %s: %s steps could not be computed together", self.node, len(ready))
+        for one in ready:
+            sent += self._run_alone(one)
+        return sent
+
+    def _spec_of(self, step: Step) -> SessionSpec | None:
+        """What the step's request wants; None, and it is counted, if it is not to be computed."""
         if self.shelf.is_ended(step.request):
             self.counters["late: request has ended"] += 1
-            return []
+            return None
         known = self.shelf.session(step.request)
         spec = step.spec if known is None else known.spec
         if spec is None:
             self.counters["unknown request"] += 1
-            return []
+            return None
         if known is not None and known.hold.key != PlanKey(step.model, step.epoch, step.proposer):
             self.counters["stale epoch"] += 1
-            return []
+            return None
         if known is not None and step.position < known.next_position:
             self.counters["repeated step"] += 1
-            return []
+            return None
+        return spec
+
+    def _ready(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> _Ready:
+        started = self._clock()
+        session = self._session(step, spec)
+        return _Ready(step, session, check_step(step, tensor, session.hold.config), started)
+
+    def _run_alone(self, one: _Ready) -> list[ToNode | ToAddress]:
         try:
-            return self._run(step, tensor, spec)
+            began = self._clock()
+            out = one.session.hold.engine.forward(one.step.request, one.x, one.step.position, one.want)
+            return self._hand_on(one, out, self._stretch(self._clock() - began), together=1)
         except ExoError as exc:
-            return self._failed(step, spec, exc)
+            return self._failed(one.step, one.session.spec, exc)
         except Exception as exc:
             # An engine broke (out of memory on a device, say): the requester must hear of it, the node goes on.
-            log.exception("node %s: request %s broke", self.node, step.request)
-            return self._failed(step, spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
+            log.exception("node %s: request %s broke", self.node, one.step.request)
+            return self._failed(one.step, one.session.spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
+
+    def _run_together(self, ready: list[_Ready]) -> list[ToNode | ToAddress]:
+        """Each step counts the whole pass as its computing: so long it took."""
+        began = self._clock()
+        parts = [Part(one.step.request, one.x, one.step.position, one.want) for one in ready]
+        outputs = ready[0].session.hold.engine.forward_batch(parts)
+        compute_s = self._stretch(self._clock() - began)
+        self.counters["steps computed together"] += len(ready)
+        sent: list[ToNode | ToAddress] = []
+        for one, out in zip(ready, outputs, strict=True):
+            try:
+                sent += self._hand_on(one, out, compute_s, together=len(ready))
+            except ExoError as exc:
+                sent += self._failed(one.step, one.session.spec, exc)
+        return sent
 
     def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[ToNode | ToAddress]:
         self.counters[f"failed: {type(error).__name__}"] += 1
@@ -120,23 +201,17 @@ class Stages:
         failed = Failed(request=step.request, error=name, message=text, node=self.node)
         return [ToAddress(spec.requester, spec.reply_to, failed)]
 
-    def _run(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> list[ToNode | ToAddress]:
-        started = self._clock()
-        session = self._session(step, spec)
+    def _hand_on(self, one: _Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+        step, session, x, started = one
         hold = session.hold
-        x = check_step(step, tensor, hold.config)
-        want = "last" if hold.is_last and step.final else "none"
-        began = self._clock()
-        out = hold.engine.forward(step.request, x, step.position, want)
-        compute_s = self._stretch(self._clock() - began)
-        if want != "last":
+        if one.want != "last" and together == 1:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         self.shelf.computed(session, step.position + x.shape[0])
         if not hold.is_last:
             return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
         if out is None:
             return []
-        return self._choose(step, session, convert.to_numpy(out)[0], started, compute_s, x.shape[0])
+        return self._choose(one, convert.to_numpy(out)[0], compute_s, together=together)
 
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
         timing = StageTiming(self.node, compute_s, self._clock() - started)
@@ -153,15 +228,15 @@ class Stages:
             timings=(*step.timings, timing),
         )
 
-    def _choose(
-        self, step: Step, session: StageSession, logits: object, started: float, compute_s: float, count: int
-    ) -> list[ToNode | ToAddress]:
+    def _choose(self, one: _Ready, logits: object, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+        step, session, x, started = one
         spec, hold = session.spec, session.hold
-        position = step.position + count
+        position = step.position + x.shape[0]
         began = self._clock()
         chosen = sampling.sample(logits, spec.sampling, position, session.seen)  # type: ignore[arg-type]
         chosen_s = self._clock() - began  # counts with the head, as in `engines.calibrate`
-        hold.meter.computed(count, step.position, compute_s + chosen_s, head=True)
+        if together == 1:
+            hold.meter.computed(x.shape[0], step.position, compute_s + chosen_s, head=True)
         if spec.sampling.repetition_penalty != 1:
             session.seen.append(chosen.token)
         finish: FinishReason | None = None

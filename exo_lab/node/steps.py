@@ -51,9 +51,31 @@ class StepQueue:
         self._bytes -= 0 if tensor is None else tensor.nbytes
         return step, tensor
 
+    def pop_alike(self, first: Step, most: int) -> list[tuple[Step, Tensor | None]]:
+        """Up to `most` more steps, one a request, that decode one position on the same shard as `first`."""
+        alike = [
+            request
+            for request, line in self._lines.items()
+            if request != first.request and _shard(line[0][0]) == _shard(first) and decodes(*line[0])
+        ]
+        found: list[tuple[Step, Tensor | None]] = []
+        for request in alike[:most]:
+            self._lines.move_to_end(request, last=False)
+            found.append(self.pop())
+        return found
+
     def drop(self, request: str) -> int:
         """Forget a request's steps; how many there were."""
         line = self._lines.pop(request, deque())
         self._count -= len(line)
         self._bytes -= sum(tensor.nbytes for _, tensor in line if tensor is not None)
         return len(line)
+
+
+def decodes(step: Step, tensor: Tensor | None) -> bool:
+    """Is it one position that yields a token?"""
+    return step.final and tensor is not None and tensor.shape[:1] == (1,)
+
+
+def _shard(step: Step) -> tuple[str, int, str, int]:
+    return step.model, step.epoch, step.proposer, step.stage
