@@ -26,6 +26,18 @@ COLUMNS = 2
 DRAWN = 16  # devices; the table and the CSV have them all
 GREY = "#7a7a7a"  # until the theme's own colour is known
 
+# Bokeh's own controls know no dark theme; these variables are Jupyter's.
+_THEMED = """
+.bk-btn, .bk-input {
+  color: var(--jp-ui-font-color1, inherit) !important;
+  background-color: var(--jp-layout-color2, transparent) !important;
+  border-color: var(--jp-border-color1, currentColor) !important;
+}
+.bk-btn.bk-active {
+  outline: 2px solid var(--jp-brand-color1, currentColor);
+}
+"""
+
 _FOLLOW = """
 const at = source.data.at
 if (at.length > 0 && !pause.active) {
@@ -81,9 +93,10 @@ class Charts:
         self._range = Range1d()
         self.figures = [self._figure(metric) for metric in self.metrics]
         self.legend = Div(text="", tags=[""], width=COLUMNS * CHART_W)
-        self.pause = Toggle(label="Pause", width=90)
+        themed: Any = {"stylesheets": [_THEMED]}
+        self.pause = Toggle(label="Pause", width=90, **themed)
         choices: list[Any] = [(str(seconds), f"last {seconds} s") for seconds in WINDOWS_S]
-        self.window = Select(value=str(WINDOW_S), options=choices, width=130)
+        self.window = Select(value=str(WINDOW_S), options=choices, width=130, **themed)
         shared = {"source": self.source, "range": self._range, "pause": self.pause, "window_s": self.window}
         follow = CustomJS(args={**shared, "figures": self.figures, "legend": self.legend}, code=_FOLLOW)
         self.source.js_on_change("streaming", follow)
@@ -91,7 +104,7 @@ class Charts:
         self.window.js_on_change("value", follow)
         self.pause.js_on_change("active", follow)
         self.export = CustomJS(args={"source": self.source, "labels": {}}, code=_EXPORT)
-        save = Button(label="Save as CSV", width=110)
+        save = Button(label="Save as CSV", width=110, **themed)
         save.js_on_click(self.export)
         grid = gridplot(self.figures, ncols=COLUMNS, toolbar_location="right")  # type: ignore[arg-type]
         self.layout = column(row(self.pause, self.window, save), self.legend, grid)

@@ -129,7 +129,7 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
 
 
 def _tick(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
 def _apart(ends: list[tuple[float, Entry]], least: float = 11.0) -> list[tuple[float, Entry]]:

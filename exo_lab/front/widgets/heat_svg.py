@@ -139,20 +139,21 @@ def _hover(split: Split, i: int, cell_w: float, h: float, heat: Heat, roster: Ro
 
 
 def _legend(y: float, scale: Scale) -> str:
-    parts, x = "", 4.0
-    for colour, what, top in (
-        (COMPUTE, "computing, a layer", scale.layer_s),
-        (QUEUE, "in the node beyond that", scale.queue_s),
-        (WIRE, "wire and waiting", scale.wire_s),
+    parts = ""
+    for k, (colour, what, top) in enumerate(
+        (
+            (COMPUTE, "computing a layer", scale.layer_s),
+            (QUEUE, "node beyond it", scale.queue_s),
+            (WIRE, "between stages", scale.wire_s),
+        )
     ):
-        text = f"{what}: 0 to {show_seconds(top)}, and above"
+        x = 4.0 + k * (WIDTH - 8) / 3
         parts += "".join(
             f'<rect x="{svg.n(x + 8 * i)}" y="{svg.n(y)}" width="8" height="12" fill="{colour}" '
             f'fill-opacity="{FAINTEST + (1 - FAINTEST) * i / 4:.2f}"/>'
             for i in range(5)
         )
-        parts += svg.label(x + 46, y + 10, text, size=11)
-        x += 56 + svg.text_width(text, 11)
+        parts += svg.label(x + 46, y + 10, f"{what}: 0 to {show_seconds(top)}", size=11)
     return parts
 
 

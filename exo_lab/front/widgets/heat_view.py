@@ -61,6 +61,7 @@ class HeatView(View):
             "A token's time is the interval between two arrivals here; the first one's is the prompt's and left out.",
             "A stage is measured as a whole: its layers share one figure. Beyond it: unpacking, choosing, sending.",
             "Between the stages: what no stage spent, so the wire and waiting to be taken from it.",
+            "Colours are strongest at the figure of their legend, the 95th percentile, and above it.",
         ]
 
     def html(self) -> str:

@@ -25,11 +25,10 @@ DEVICES = 64  # beyond that, those that were not seen for longest are forgotten
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure that is drawn over time. `short` heads a column; `scale`: what makes a figure one in `unit`."""
+    """One figure that is drawn over time. `scale`: what makes a figure one in `unit`."""
 
     key: str
     title: str
-    short: str
     unit: str
     scale: float = 1.0
     threshold: float | None = None  # in `unit`; drawn as a line
@@ -40,21 +39,17 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         key="tokens_per_s",
         title="Tokens",
-        short="tokens",
         unit="tok/s",
         note="of this kernel's answers, by their stages",
     ),
-    Metric(key="stage_s", title="Stage time", short="stage", unit="ms", scale=1e3, note="computing one token"),
-    Metric(key="queue", title="Requests in progress", short="requests", unit=""),
-    Metric(key="memory", title="Memory used", short="memory", unit="%", scale=100.0, threshold=90.0),
-    Metric(key="load", title="CPU load", short="load", unit="%", scale=100.0, threshold=90.0),
-    Metric(
-        key="latency_s", title="Link latency", short="latency", unit="ms", scale=1e3, note="one way, from this node"
-    ),
+    Metric(key="stage_s", title="Stage time", unit="ms", scale=1e3, note="computing one token"),
+    Metric(key="queue", title="Requests in progress", unit=""),
+    Metric(key="memory", title="Memory used", unit="%", scale=100.0, threshold=90.0),
+    Metric(key="load", title="CPU load", unit="%", scale=100.0, threshold=90.0),
+    Metric(key="latency_s", title="Link latency", unit="ms", scale=1e3, note="one way, from this node"),
     Metric(
         key="bandwidth_bytes_per_s",
         title="Link bandwidth",
-        short="bandwidth",
         unit="MB/s",
         scale=1e-6,
         note="from this node, of the largest echo so far",

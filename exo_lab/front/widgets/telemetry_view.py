@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from exo_lab.front import html
 from exo_lab.front.roster import Roster
-from exo_lab.front.svg import swatch
 from exo_lab.front.text import table
 from exo_lab.front.units import show_seconds
 from exo_lab.front.view import View
@@ -59,23 +58,15 @@ class TelemetryView(View):
         return "\n".join([self.title(), *table(*self._table(in_html=False))])
 
     def _table(self, *, in_html: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]], tuple[str, ...]]:
-        kept = [
-            metric
-            for metric in self.metrics
-            if any(self.history.series(device, metric) for device in self.history.names)
-        ]
-        heads = [f"{metric.short}, {metric.unit}" if metric.unit else metric.short for metric in kept]
-        rows: list[tuple[str, ...]] = []
-        for device in sorted(self.history.names, key=lambda id_: self.roster[id_].mark.index):
-            entry = self.roster[device]
-            if in_html:
-                mark, name = swatch(entry.mark, emulated=bool(entry.emulated)), html.esc(entry.name)
-                name += " " + html.badge(f"emulated: {entry.emulated}") if entry.emulated else ""
-            else:
-                mark = entry.mark.symbol
-                name = entry.name + (f" (emulated: {entry.emulated})" if entry.emulated else "")
-            rows.append((mark, name, *(self._cell(device, metric, in_html=in_html) for metric in kept)))
-        return ("#", "node", *heads), rows, tuple(heads)
+        """A row a metric, a column a node: there are more metrics than most people have nodes."""
+        devices = sorted(self.history.names, key=lambda id_: self.roster[id_].mark.index)
+        escape = html.esc if in_html else str
+        heads = [self.roster[id_].label for id_ in devices]
+        rows: list[tuple[str, ...]] = [("emulated", *(escape(self.roster[id_].emulated) for id_ in devices))]
+        for metric in self.metrics:
+            name = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
+            rows.append((name, *(self._cell(id_, metric, in_html=in_html) for id_ in devices)))
+        return ("", *heads), [row for row in rows if any(row[1:])], tuple(heads)
 
     def _cell(self, device: str, metric: Metric, *, in_html: bool) -> str:
         values = [value for _, value in self.history.series(device, metric)]
