@@ -17,7 +17,7 @@ from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front import verbs
 from exo_lab.front.arguments import HelpWanted, UsageProblem, parser, peers
 from exo_lab.front.desk import Defaults, Desk, with_names
-from exo_lab.front.options import LOOKING
+from exo_lab.front.options import LOOKING, ON_PAPER
 from exo_lab.front.options import verbs as shell_verbs
 from exo_lab.front.screen import TerminalScreen
 from exo_lab.front.text import clean
@@ -73,7 +73,7 @@ def _run(argv: Sequence[str], backend: Any) -> int:
             _node(backend or import_module("exo_lab.cluster"), args)
         case "doctor":
             return _doctor(backend or import_module("exo_lab.cluster"), args)
-        case name if name in LOOKING and not (name == "fit" and (args.devices or args.preset)):
+        case name if name in LOOKING and not (name in ON_PAPER and (args.devices or args.preset)):
             _visit(backend or import_module("exo_lab.cluster"), args)
         case name:
             _show(_desk(backend or import_module("exo_lab.cluster")), args, name)
@@ -103,13 +103,13 @@ def _visit(backend: Any, args: Namespace) -> None:
     from exo_lab.front.cli_node import visiting
 
     name = args.verb_name
-    with visiting(backend, args.wait, wants_model=name not in ("plan", "fit", "load")) as cluster:
+    with visiting(backend, args.wait, wants_model=name not in ("plan", "load", *ON_PAPER)) as cluster:
         desk = _desk(backend)
         try:
             if name == "ask":
                 verbs.answer(desk, args, _prompt(args))
                 return
-            if name == "fit":
+            if name in ON_PAPER:
                 args.nodes = _others(cluster)
             if name in ("plan", "load"):
                 args.devices = args.devices or _others(cluster)

@@ -6,29 +6,14 @@ converted here; what they mean is checked where they are used.
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from exo_lab.front.units import parse_size
+from exo_lab.front.option import Option, Words, integer, list_of, names_list, number, option, size, unescape, weights
+from exo_lab.front.options_planning import FIT, SIMULATE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["Option", "Words", "names_list", "unescape"]
 
-Words = Literal["", "node", "model", "strategy", "file", "verb"]  # what completes a value
 Where = Literal["cell", "shell"]
-
-
-class Option(NamedTuple):
-    """One option or positional argument. `settings` are those of `argparse.add_argument`."""
-
-    flags: tuple[str, ...]
-    settings: dict[str, Any]
-    words: Words = ""
-
-    @property
-    def takes_value(self) -> bool:
-        """Does a value follow the flag?"""
-        return self.settings.get("action") not in ("store_true",)
 
 
 class Verb(NamedTuple):
@@ -38,59 +23,6 @@ class Verb(NamedTuple):
     summary: str
     options: tuple[Option, ...] = ()
     where: tuple[Where, ...] = ("cell", "shell")
-
-
-# -- values ------------------------------------------------------------------------------------------------
-
-
-def _checked(convert: Callable[[str], Any], wanted: str) -> Callable[[str], Any]:
-    """A converter whose mistakes say what was wanted."""
-
-    def check(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError as exc:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from exc
-
-    return check
-
-
-def size(text: str) -> int:
-    """Bytes from "64MB". For argparse."""
-    try:
-        return parse_size(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def _list_of(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    return lambda text: tuple(convert(part.strip()) for part in text.split(",") if part.strip())
-
-
-def unescape(text: str) -> str:
-    r"""`\n`, `\t` and `\\` as people write them on one line."""
-    return text.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
-
-
-integer = _checked(int, "a whole number")
-number = _checked(float, "a number")
-names_list = _list_of(str)
-
-
-def weights(text: str) -> dict[str, float]:
-    """`decode=100,prefill=1` as weights by name."""
-    found: dict[str, float] = {}
-    for part in names_list(text):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise argparse.ArgumentTypeError(f"{part!r} is not NAME=WEIGHT, such as decode=100")
-        found[name.strip()] = number(value)
-    return found
-
-
-def option(*flags: str, words: Words = "", **settings: Any) -> Option:
-    """An option as `argparse.add_argument` takes it, and what completes its value."""
-    return Option(flags, settings, words)
 
 
 # -- options -----------------------------------------------------------------------------------------------
@@ -128,8 +60,8 @@ CONNECT = (
 )
 UP = (
     option("count", nargs="?", type=integer, default=3, metavar="N", help="how many kernels (default: 3)"),
-    option("--memory", type=_list_of(size), metavar="SIZE,...", help="emulated memory, one a kernel: 64MB,96MB"),
-    option("--slow", type=_list_of(number), metavar="FACTOR,...", help="emulated slowness, one a kernel: 1,1,2"),
+    option("--memory", type=list_of(size), metavar="SIZE,...", help="emulated memory, one a kernel: 64MB,96MB"),
+    option("--slow", type=list_of(number), metavar="FACTOR,...", help="emulated slowness, one a kernel: 1,1,2"),
     option("--names", type=names_list, metavar="NAME,...", help="node names, one a kernel"),
     THREADS,
     option("--engines", default="local", metavar="WHERE", help="local, or an ipyparallel launcher: ssh, slurm, ..."),
@@ -141,7 +73,7 @@ PLAN = (
     option("model", nargs="?", metavar="MODEL", words="model", help="a name, a path or a hub id"),
     option("--strategy", metavar="NAME", words="strategy", help="how layers are shared out"),
     option("--devices", type=names_list, metavar="NODE,...", words="node", help="these nodes, in ring order"),
-    option("--layers", type=_list_of(integer), metavar="N,...", help="layers by hand, one count a node"),
+    option("--layers", type=list_of(integer), metavar="N,...", help="layers by hand, one count a node"),
     option("--dtype", choices=("auto", "float32", "bfloat16", "quantised"), default="auto", help="what weights become"),
     ENGINE,
     option("--context", type=integer, default=2048, metavar="TOKENS", help="prompt and answer that memory must hold"),
@@ -154,16 +86,6 @@ PLAN = (
     ),
     option("--mix", type=weights, metavar="NAME=W,...", help="a weighted sum of these: decode=100,prefill=1"),
     option("--force", action="store_true", help="also if the memory check says that it does not fit"),
-)
-FIT = (
-    option("model", nargs="?", metavar="MODEL", words="model", help="one on this machine, or such as 'Llama 3.1 8B'"),
-    option("--devices", metavar="DEVICES", help="in words: 'M3 8GB x2, RTX 4070 12GB' (default: the cluster's)"),
-    option("--network", metavar="NETWORK", help="between these: ethernet, 100Mbit, ... (default: wifi)"),
-    option("--context", type=integer, default=4096, metavar="TOKENS", help="prompt and answer (default: 4096)"),
-    option("--prompt", type=integer, metavar="TOKENS", help="length of a typical prompt (default: 512)"),
-    option("--quant", type=names_list, metavar="NAME,...", help="only these: BF16,Q8_0,Q6_K,Q5_0,Q4_0,F32"),
-    option("--preset", choices=("laptops", "phones"), help="a reference scenario: its devices and its model"),
-    option("--force", action="store_true", help="plan it even if it does not fit"),
 )
 EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (
@@ -212,6 +134,11 @@ VERBS: tuple[Verb, ...] = (
         (*PLAN, EXPLAIN),
     ),
     Verb("fit", "what fits, at which quantisation and context, and what one more device buys. Loads nothing", FIT),
+    Verb(
+        "simulate",
+        "requests on a plan, event by event, with failures: figures and a Gantt chart. Nothing runs",
+        SIMULATE,
+    ),
     Verb("load", "cut a model over the nodes and have each load its layers", PLAN),
     Verb(
         "move",
@@ -275,7 +202,9 @@ VERBS: tuple[Verb, ...] = (
         ("cell",),
     ),
 )
-LOOKING = ("status", "nodes", "plan", "fit", "load", "unload", "ask")  # in the shell these first look for nodes
+ON_PAPER = ("fit", "simulate")
+# In the shell these first look for nodes, those on paper unless their devices are described.
+LOOKING = ("status", "nodes", "plan", *ON_PAPER, "load", "unload", "ask")
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.front import verbs_fit, verbs_models, verbs_views
+from exo_lab.front import verbs_fit, verbs_models, verbs_simulate, verbs_views
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
@@ -192,6 +192,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "doctor": doctor,
     "plan": verbs_models.plan,
     "fit": verbs_fit.fit,
+    "simulate": verbs_simulate.simulate,
     "load": verbs_models.load,
     "move": verbs_models.move,
     "unload": verbs_models.unload,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -14,7 +14,7 @@ from exo_lab.planning.described import described, linked
 from exo_lab.planning.known_models import NAMES, QUANTISATIONS, config_of_shape, known, with_sizes
 from exo_lab.planning.links import LINK_DEFAULTS
 from exo_lab.planning.problem import PROMPT_TOKENS, Problem
-from exo_lab.planning.scenarios import REFERENCE_SCENARIOS
+from exo_lab.planning.scenarios import REFERENCE_SCENARIOS, ReferenceScenario
 from exo_lab.planning.sizing import size_up
 
 if TYPE_CHECKING:
@@ -36,20 +36,36 @@ def fit(desk: Desk, args: Namespace) -> FitView:
         ModelNotFound: the model is neither known by its shape nor on this machine.
         NotConnected: no devices were described, and this process is no node.
     """
-    scenario = REFERENCE_SCENARIOS[args.preset] if args.preset else None
-    words = args.devices or (scenario.devices if scenario is not None else "")
-    configs = configs_of(args.model or (scenario.model if scenario is not None else desk.defaults.model), args.quant)
-    known_as = described_topology(words, args.network) if words else _cluster(desk, args)
+    asked = paper(desk, args)
+    configs = configs_of(asked.model, args.quant)
     problem = Problem(
         config=configs[0],
-        topology=known_as,
+        topology=asked.topology,
         context_tokens=args.context,
         prompt_tokens=args.prompt or max(1, min(PROMPT_TOKENS, args.context)),
         force=args.force,
     )
     sizing = size_up(problem, configs)
-    remark = scenario.remark(sizing.memory_bytes) if scenario is not None and not args.devices else ""
-    return FitView(sizing, on_paper=bool(words), remark=remark, links=known_as.links)
+    remark = asked.scenario.remark(sizing.memory_bytes) if asked.scenario is not None and not args.devices else ""
+    return FitView(sizing, on_paper=asked.on_paper, remark=remark, links=asked.topology.links)
+
+
+class Paper(NamedTuple):
+    """What is planned for: a model's name, devices that are described (`on_paper`) or the cluster's, a preset."""
+
+    model: str
+    topology: Topology
+    on_paper: bool
+    scenario: ReferenceScenario | None
+
+
+def paper(desk: Desk, args: Namespace) -> Paper:
+    """Model and devices as they were asked for; errors as `fit`."""
+    scenario = REFERENCE_SCENARIOS[args.preset] if args.preset else None
+    words = args.devices or (scenario.devices if scenario is not None else "")
+    model = args.model or (scenario.model if scenario is not None else desk.defaults.model)
+    there = described_topology(words, args.network) if words else _cluster(desk, args)
+    return Paper(model, there, bool(words), scenario)
 
 
 def configs_of(model: str, quantisations: tuple[str, ...] | None) -> list[ModelConfig]:
