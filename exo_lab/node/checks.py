@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import FrameError, PromptTooLong
+from exo_lab.core.sampling import MOST_GUESSES
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 
@@ -48,6 +49,8 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig) -> Tensor
     if tensor is None:
         raise FrameError(f"a step for stage {step.stage} came without a tensor")
     _check_shape(step.stage, tensor, config)
+    if not 0 <= step.guesses <= min(tensor.shape[0] - 1, MOST_GUESSES) or (step.guesses and not step.final):
+        raise FrameError(f"a step of {tensor.shape[0]} positions cannot have {step.guesses} guesses")
     if step.position < 0 or step.position + tensor.shape[0] > config.context_length:
         raise FrameError(
             f"positions from {step.position} on, {tensor.shape[0]} of them, lie outside the context of "

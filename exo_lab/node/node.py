@@ -249,7 +249,7 @@ class Node:
             eos=eos,
             prompt_tokens=len(prompt),
             total_tokens=len(prompt) + sampling.max_tokens,
-            history=prompt if sampling.repetition_penalty != 1 else (),
+            history=prompt if sampling.needs_history else (),
         )
         request = Request(uuid.uuid4().hex[:16], plan, prompt, spec, timeout_s)
         request.begin(time.perf_counter())

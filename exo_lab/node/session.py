@@ -103,7 +103,7 @@ class Request:
             self.tries += 1
             told = (*self.prompt, *self.drawn)
             self.spec = msgspec.structs.replace(
-                self.spec, prompt_tokens=len(told), history=told if self.spec.sampling.repetition_penalty != 1 else ()
+                self.spec, prompt_tokens=len(told), history=told if self.spec.sampling.needs_history else ()
             )
             return True
 

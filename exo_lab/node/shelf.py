@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, StaleEpoch
+from exo_lab.engines.lookup import Lookup
 from exo_lab.node.checks import check_spec
 
 if TYPE_CHECKING:
@@ -39,16 +40,26 @@ class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
 class StageSession:
     """One request as this stage sees it. `reserved_bytes` is what its KV cache may grow to.
 
-    `seen` holds the tokens so far, kept only where tokens are chosen and a repetition penalty needs them.
+    `seen` holds the tokens so far, kept only where tokens are chosen and a repetition penalty or guesses need them.
+    `lookup` makes guesses, `guessed` are those under way.
     """
 
-    __slots__ = ("hold", "next_position", "reserved_bytes", "seen", "spec", "used_at")
+    __slots__ = ("guessed", "hold", "lookup", "next_position", "reserved_bytes", "seen", "spec", "used_at")
 
     def __init__(self, hold: Hold, spec: SessionSpec, now: float) -> None:
         self.hold, self.spec, self.used_at = hold, spec, now
         self.next_position = 0
         self.reserved_bytes = spec.total_tokens * hold.engine.info.kv_bytes_per_token
         self.seen: list[int] = list(spec.history) if hold.is_last else []
+        self.lookup = Lookup(spec.history) if hold.is_last and spec.sampling.speculate else None
+        self.guessed: tuple[int, ...] = ()
+
+    def chose(self, token: int) -> None:
+        """A token was chosen here."""
+        if self.spec.sampling.repetition_penalty != 1:
+            self.seen.append(token)
+        if self.lookup is not None:
+            self.lookup.add(token)
 
 
 class Farewell(NamedTuple):

@@ -15,6 +15,7 @@ from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
 from exo_lab.core.messages import Failed, FinishReason, SessionSpec, StageTiming, Step, Token
 from exo_lab.engines import convert, sampling
 from exo_lab.engines.base import Part
+from exo_lab.engines.guesses import forward
 from exo_lab.node.checks import check_step
 from exo_lab.node.holds import Hold, PlanKey
 from exo_lab.node.shelf import Shelf, StageSession
@@ -22,6 +23,8 @@ from exo_lab.node.steps import decodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from exo_lab.core.messages import Cache, DataMessage
     from exo_lab.core.tensor import Tensor
@@ -59,7 +62,9 @@ class _Ready(NamedTuple):
     @property
     def want(self) -> Want:
         """What the engine is to return."""
-        return "last" if self.session.hold.is_last and self.step.final else "none"
+        if not self.session.hold.is_last or not self.step.final:
+            return "none"
+        return "all" if self.step.guesses else "last"
 
 
 class Stages:
@@ -170,7 +175,7 @@ class Stages:
     def _run_alone(self, one: _Ready) -> list[ToNode | ToAddress]:
         try:
             began = self._clock()
-            out = one.session.hold.engine.forward(one.step.request, one.x, one.step.position, one.want)
+            out = forward(one.session.hold.engine, one.step, one.x, one.want)
             return self._hand_on(one, out, self._stretch(self._clock() - began), together=1)
         except ExoError as exc:
             return self._failed(one.step, one.session.spec, exc)
@@ -204,14 +209,14 @@ class Stages:
     def _hand_on(self, one: _Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
         step, session, x, started = one
         hold = session.hold
-        if one.want != "last" and together == 1:
+        if one.want == "none" and together == 1:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
-        self.shelf.computed(session, step.position + x.shape[0])
+        self.shelf.computed(session, step.position + x.shape[0] - step.guesses)
         if not hold.is_last:
             return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
         if out is None:
             return []
-        return self._choose(one, convert.to_numpy(out)[0], compute_s, together=together)
+        return self._choose(one, convert.to_numpy(out), compute_s, together=together)
 
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
         timing = StageTiming(self.node, compute_s, self._clock() - started)
@@ -224,42 +229,65 @@ class Stages:
             stage=hold.stage + 1,
             position=step.position,
             final=step.final,
+            guesses=step.guesses,
             spec=step.spec,
             timings=(*step.timings, timing),
         )
 
-    def _choose(self, one: _Ready, logits: object, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+    def _choose(self, one: _Ready, logits: np.ndarray, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+        """Tokens from logits (n, vocab), one for each position as long as what was guessed for it is what is drawn."""
         step, session, x, started = one
         spec, hold = session.spec, session.hold
-        position = step.position + x.shape[0]
-        began = self._clock()
-        chosen = sampling.sample(logits, spec.sampling, position, session.seen)  # type: ignore[arg-type]
-        chosen_s = self._clock() - began  # counts with the head, as in `engines.calibrate`
-        if together == 1:
-            hold.meter.computed(x.shape[0], step.position, compute_s + chosen_s, head=True)
-        if spec.sampling.repetition_penalty != 1:
-            session.seen.append(chosen.token)
-        finish: FinishReason | None = None
-        if chosen.token in spec.eos:
-            finish = "stop"
-        elif position + 1 >= spec.total_tokens:
-            finish = "length"
-        timing = StageTiming(self.node, compute_s, self._clock() - started)
-        hold.meter.handled(timing.handling_s - compute_s - chosen_s)
-        token = Token(
-            request=step.request,
-            position=position,
-            token=chosen.token,
-            logprob=chosen.logprob,
-            finish=finish,
-            alternatives=chosen.alternatives,
-            timings=(*step.timings, timing),
-        )
-        reply = ToAddress(spec.requester, spec.reply_to, token)
-        if finish is not None:
-            # The other stages hear of the end from the requester's Cancel, which it sends when the last token arrives.
-            self.shelf.end(step.request)
-            return [reply]
+        guessed, session.guessed = session.guessed, ()
+        position = step.position + x.shape[0] - step.guesses
+        sent: list[ToNode | ToAddress] = []
+        last = 0
+        for row in range(len(logits)):
+            began = self._clock()
+            chosen = sampling.sample(logits[row], spec.sampling, position, session.seen)
+            chosen_s = self._clock() - began  # counts with the head, as in `engines.calibrate`
+            session.chose(last := chosen.token)
+            timings = step.timings
+            if row == 0:
+                if together == 1 and not step.guesses:
+                    hold.meter.computed(x.shape[0], step.position, compute_s + chosen_s, head=True)
+                timing = StageTiming(self.node, compute_s, self._clock() - started)
+                hold.meter.handled(timing.handling_s - compute_s - chosen_s)
+                timings = (*timings, timing)
+            finish: FinishReason | None = None
+            if chosen.token in spec.eos:
+                finish = "stop"
+            elif position + 1 >= spec.total_tokens:
+                finish = "length"
+            token = Token(
+                request=step.request,
+                position=position,
+                token=chosen.token,
+                logprob=chosen.logprob,
+                finish=finish,
+                alternatives=chosen.alternatives,
+                timings=timings if row == 0 else (),  # the others came in the same pass
+            )
+            sent.append(ToAddress(spec.requester, spec.reply_to, token))
+            if finish is not None:
+                # The other stages hear of the end from the requester's Cancel, sent when the last token arrives.
+                self.shelf.end(step.request)
+                return sent
+            right = row < len(guessed) and guessed[row] == chosen.token
+            if not right:
+                break
+            self.counters["guesses that were right"] += 1
+            position += 1
+        # The next step first: it is what everybody waits for.
+        return [self._next(step, session, position, last), *sent]
+
+    def _next(self, step: Step, session: StageSession, position: int, token: int) -> ToNode:
+        """The step that a token, chosen for `position`, begins; with guesses of what may follow."""
+        sampling_params, lookup = session.spec.sampling, session.lookup
+        room = session.spec.total_tokens - position - 2
+        if lookup is not None and room > 0:
+            session.guessed = lookup.guess(min(sampling_params.speculate, room))
+            self.counters["guesses"] += len(session.guessed)
         following = Step(
             request=step.request,
             model=step.model,
@@ -267,8 +295,9 @@ class Stages:
             proposer=step.proposer,
             stage=0,
             position=position,
+            guesses=len(session.guessed),
         )
-        return [ToNode(hold.plan.devices[0], following, convert.tokens([chosen.token])), reply]
+        return ToNode(session.hold.plan.devices[0], following, convert.tokens([token, *session.guessed]))
 
     # -- checks ------------------------------------------------------------------------------------------
 
