@@ -247,6 +247,34 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request: str
 
 
+class HandOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Forget attempt `ended`, and send its first cached positions to those who hold the layers in `plan`."""
+
+    request: str  # the attempt that goes on with them
+    ended: str
+    plan: Plan
+    positions: int
+    spec: SessionSpec
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The KV cache of one layer of a request that has moved, for its new stage; the tensor is as in `KvExport`."""
+
+    request: str
+    model: str
+    epoch: int
+    proposer: str
+    layer: int
+    spec: SessionSpec
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A stage has the whole cache of a request that has moved. Goes to the requester."""
+
+    request: str
+    node: str
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A stage could not go on with a request. Goes to the requester."""
 
@@ -268,4 +296,4 @@ class Echo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request: str = ""
 
 
-DataMessage = Step | Token | Cancel | Failed | Echo
+DataMessage = Step | Token | Cancel | HandOver | Cache | Adopted | Failed | Echo

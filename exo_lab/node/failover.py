@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exo_lab.core.errors import DoesNotFit, NodeError, PeerUnreachable, PlanError, StaleEpoch
+from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
 from exo_lab.planning.choose import STRATEGIES, choose
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ FALLBACK = "ring-memory-weighted"  # where the lost plan's layers were given by 
 
 
 def is_recoverable(error: ExoError, tries: int) -> bool:
-    """Is it the node's fault and not the request's, and is another attempt reasonable?"""
-    return isinstance(error, NodeError | PeerUnreachable) and tries < MAX_TRIES
+    """Was a node lost, or a plan, and is another attempt reasonable? A node that is only full is to be asked later."""
+    return isinstance(error, NodeLost | StaleEpoch | PeerUnreachable) and tries < MAX_TRIES
 
 
 def parts(prompt: Sequence[int], drawn: Sequence[int], chunk: int) -> Iterator[tuple[int, tuple[int, ...]]]:

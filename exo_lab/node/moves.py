@@ -13,6 +13,34 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
 
 
+SAFETY = 0.7  # a migration must take less than this part of a replay: how long it takes is guessed
+FRAME_S = 0.0005  # of one layer's cache, beyond its bytes
+GUESSED_BYTES_PER_S = 50e6  # of a link that nobody has measured
+
+
+def owners_of(plan: Plan) -> list[str]:
+    """The device of each layer."""
+    return [owner for owner, shard in zip(plan.devices, plan.shards, strict=True) for _ in range(len(shard))]
+
+
+def migrates(
+    replay_s: float, bytes_a_layer: int, old: Plan, new: Plan, bandwidth: float | None, latency_s: float | None
+) -> bool:
+    """Is it quicker to bring the caches to who holds the layers now than to compute them again?
+
+    Args:
+        replay_s: what computing them took the first time.
+        bytes_a_layer: of the cache of one layer.
+        old: where they are.
+        new: where they are needed.
+        bandwidth: bytes a second of the slowest link; None if nobody measured it.
+        latency_s: of it, one way; None likewise.
+    """
+    moving = sum(before != after for before, after in zip(owners_of(old), owners_of(new), strict=True))
+    wire_s = moving * bytes_a_layer / (bandwidth or GUESSED_BYTES_PER_S)
+    return 3 * (latency_s or 0.0) + old.n_layers * FRAME_S + wire_s < SAFETY * replay_s
+
+
 def moved(plan: Plan, start: int, end: int, device: str) -> Plan:
     """The plan in which `device` holds layers [start, end), and everybody else what they held of the others.
 
@@ -21,7 +49,7 @@ def moved(plan: Plan, start: int, end: int, device: str) -> Plan:
     """
     if not 0 <= start < end <= plan.n_layers:
         raise BadPlan(f"{plan.model} has layers 0 to {plan.n_layers - 1}; [{start}, {end}) are none of them")
-    owners = [owner for owner, shard in zip(plan.devices, plan.shards, strict=True) for _ in range(len(shard))]
+    owners = owners_of(plan)
     before = list(owners)
     owners[start:end] = [device] * (end - start)
     if owners == before:

@@ -42,6 +42,14 @@ class Abandon(NamedTuple):
     wire: str
 
 
+class Migrate(NamedTuple):
+    """A generation of ours goes on with its present plan; its caches come from the attempt `wire` on `plan`."""
+
+    request: Request
+    plan: Plan
+    wire: str
+
+
 class RequesterLost(NamedTuple):
     """A node is gone: free what it asked for, close the way to it."""
 
@@ -60,4 +68,4 @@ class Shutdown(NamedTuple):
     """Wake up and leave the loop."""
 
 
-Order = Install | Retire | Start | Stop | Abandon | RequesterLost | Measure | Shutdown
+Order = Install | Retire | Start | Stop | Abandon | Migrate | RequesterLost | Measure | Shutdown

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import NodeLost
-from exo_lab.core.messages import Step
+from exo_lab.core.messages import HandOver, Step
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.failover import parts
@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.core.errors import ExoError
-    from exo_lab.core.messages import Token
+    from exo_lab.core.messages import Adopted, Token
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
     from exo_lab.node.session import Request
 
 MAX_TOKEN_ID = 2**31
+
+
+class _Adoption(NamedTuple):
+    """Caches on their way: stages of the new plan that do not have theirs, and the attempt that they come from."""
+
+    waiting: set[str]
+    plan: Plan
+    wire: str
 
 
 class OwnRequests:
@@ -43,14 +51,15 @@ class OwnRequests:
         self,
         node: str,
         counters: Counter[str],
-        send: Callable[[str, Step, Tensor | None], object],
+        send: Callable[[str, Step | HandOver, Tensor | None], object],
         cancel: Callable[[Plan, str], object],
     ) -> None:
         self._node, self._counters, self._send, self._cancel = node, counters, send, cancel
         # Takes a request over that failed on a node (its id is the last argument); False: it has failed for good.
         self.recover: Callable[[Request, ExoError, str], bool] = lambda request, error, node: False
-        self._lock = threading.Lock()  # of the next two
+        self._lock = threading.Lock()  # of requests and ended
         self._requests: dict[str, Request] = {}
+        self._adopting: dict[str, _Adoption] = {}  # by attempt, until all of its stages have its cache
         self._ended = False
 
     @property
@@ -83,7 +92,7 @@ class OwnRequests:
 
         A new attempt computes what the one before did, in the same parts, and so says the same bit for bit.
         """
-        plan, known = request.plan, len(request.prompt) + len(request.drawn)
+        plan, known = request.plan, request.known
         for position, part in parts(request.prompt, request.drawn, PREFILL_CHUNK):
             if request.over.is_set():
                 return
@@ -98,6 +107,48 @@ class OwnRequests:
                 spec=request.spec if position == 0 else None,
             )
             self._send(plan.devices[0], step, convert.tokens(part))
+
+    def migrate(self, request: Request, plan: Plan, wire: str) -> None:
+        """Have the caches of an attempt brought to who holds the layers now; `adopted` goes on from there."""
+        if request.over.is_set():
+            return
+        self._adopting[request.wire] = _Adoption(set(request.plan.devices), plan, wire)
+        order = HandOver(
+            request=request.wire, ended=wire, plan=request.plan, positions=request.known - 1, spec=request.spec
+        )
+        for device in plan.devices:
+            self._send(device, order, None)
+
+    def adopted(self, message: Adopted) -> None:
+        """A stage has its part of a cache. The last one that says so sets the request going."""
+        adoption, request = self._adopting.get(message.request), self._find(message.request)
+        if adoption is None or request is None:
+            return
+        adoption.waiting.discard(message.node)
+        if adoption.waiting or request.over.is_set():
+            return
+        del self._adopting[message.request]
+        plan = request.plan
+        step = Step(
+            request=request.wire,
+            model=plan.model,
+            epoch=plan.epoch,
+            proposer=plan.proposer,
+            stage=0,
+            position=request.known - 1,
+        )
+        self._send(plan.devices[0], step, convert.tokens([request.drawn[-1]]))
+
+    def abandon(self, plan: Plan, wire: str) -> None:
+        """Free an attempt on every stage of its plan, and what it has not taken over yet of the one before."""
+        adoption = self._adopting.pop(wire, None)
+        if adoption is not None:
+            self._cancel(adoption.plan, adoption.wire)
+        self._cancel(plan, wire)
+
+    def is_adopting(self, request: Request) -> bool:
+        """Are its caches still on their way? Any thread."""
+        return request.wire in self._adopting
 
     def token(self, token: Token) -> None:
         """A token came, perhaps too late, perhaps forged."""
@@ -123,7 +174,7 @@ class OwnRequests:
         with self._lock:
             known = self._requests.pop(request.id, None)
         if known is not None:
-            self._cancel(request.plan, request.wire)
+            self.abandon(request.plan, request.wire)
 
     def _find(self, wire: str) -> Request | None:
         """The request whose present attempt has this name."""

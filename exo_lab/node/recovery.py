@@ -18,7 +18,8 @@ from exo_lab.core.errors import ExoError, ModelError, NodeError, NodeLost, PeerU
 from exo_lab.core.topology import topology
 from exo_lab.node import failover, planner
 from exo_lab.node.holds import PlanKey, key_of
-from exo_lab.node.orders import Abandon, Start, Stop
+from exo_lab.node.moves import migrates
+from exo_lab.node.orders import Abandon, Migrate, Start, Stop
 from exo_lab.planning.problem import Problem, weight_scale
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOAD_SILENCE_S = 60.0  # of a node that loads
+MIGRATE_WITHIN_S = 5.0  # caches of a request that has moved
 PAUSE_S = 0.05  # before the next plan, when one could not be loaded
 
 
@@ -122,16 +124,54 @@ class Recovery:
 
     async def take_along(self, old: Plan, new: Plan, why: str) -> int:
         """Running generations of this node go on with `new`, which is loaded; how many there were."""
-        job = _Job(old, self._node.models[new.model], why)
-        for request in self._node.ring.requests:
-            wire = request.wire
-            if key_of(request.plan) != key_of(old) or request.suspended:
+        names = {device.id: device.name for device in self._node.topology.devices}
+        where = ", ".join(names.get(device, device) for device in new.devices)
+        found = [request for request in self._node.ring.requests if key_of(request.plan) == key_of(old)]
+        for request in found:
+            wire, now = request.wire, time.perf_counter()
+            at = f"{why} (at token {len(request.drawn) + 1})"
+            if not request.suspend(f"{at}. The answer goes on there in a moment.", now):
                 continue
-            if request.suspend(failover.waiting_notice(why), time.perf_counter()):
+            migrate = self._migrates(request, old, new)
+            how = "its cache went along" if migrate else f"{request.known} tokens were replayed"
+            if not request.resume(new, f"{at}. The answer went on on {where}: {how}.", now, by_choice=True):
+                continue
+            if migrate:
+                self._node.ring.post(Migrate(request, old, wire))
+                self._node.tasks.start(self._see_to(request), f"caches of {request.id}")
+            else:
                 self._node.ring.post(Abandon(old, wire))
-                job.waiting.append(request)
-        self._resume(job, new)
-        return len(job.waiting)
+                self._node.ring.post(Start(request))
+        return len(found)
+
+    def _migrates(self, request: Request, old: Plan, new: Plan) -> bool:
+        """Bring the caches along, or compute them again?"""
+        config, reference = None, self._node.models.get(old.model)
+        if reference is not None:
+            config = self.shapes.get(reference.digest)
+        if config is None or request.first_at is None or not request.drawn:
+            return False
+        links = [
+            self._node.peers.link_figures(device) for device in (*old.devices, *new.devices) if device != self._node.id
+        ]
+        known = [link for link in links if link is not None]
+        bandwidth = min((link.bandwidth_bytes_per_s for link in known if link.bandwidth_bytes_per_s), default=None)
+        latency_s = max((link.latency_s for link in known), default=None)
+        size = request.known * config.kv_bytes_per_token_per_layer * 2  # float32 at most
+        return migrates(request.moved_at - request.started_at, size, old, new, bandwidth, latency_s)
+
+    async def _see_to(self, request: Request) -> None:
+        """Caches that do not arrive are computed again."""
+        attempt = request.wire
+        await asyncio.sleep(MIGRATE_WITHIN_S)
+        if request.wire == attempt and self._node.ring.own.is_adopting(request) and not request.over.is_set():
+            error = NodeLost(f"the caches did not arrive within {MIGRATE_WITHIN_S:g} s")
+            if not self.take(request, error, self._node.id):
+                self._end_one(request, error)
+
+    def _end_one(self, request: Request, error: ExoError) -> None:
+        request.fail(error)
+        self._node.ring.post(Stop(request))
 
     # -- and are worked on -------------------------------------------------------------------------------
 
@@ -164,8 +204,7 @@ class Recovery:
 
     def _end(self, job: _Job, error: ExoError) -> None:
         for request in job.waiting:
-            request.fail(error)
-            self._node.ring.post(Stop(request))
+            self._end_one(request, error)
 
     async def _find_plan(self, job: _Job) -> Plan:
         """A plan that is loaded on nodes that are there."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import msgspec
 
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
-from exo_lab.core.messages import Cancel, Echo, Failed, Step, Token
+from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Step, Token
 from exo_lab.node.echoes import Echoes
-from exo_lab.node.orders import Abandon, Install, Measure, Order, RequesterLost, Retire, Shutdown, Start, Stop
+from exo_lab.node.handover import Handovers
+from exo_lab.node.orders import Abandon, Install, Measure, Migrate, Order, RequesterLost, Retire, Shutdown, Start, Stop
 from exo_lab.node.outbox import Outbox, Unsent
 from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.stage import Stages, ToAddress, ToNode
@@ -68,6 +69,7 @@ class Ring:
         self._outbox = Outbox(port, self._timing.send_timeout_s)
         self._steps = StepQueue()
         self.echoes = Echoes(node, time.perf_counter)
+        self.handovers = Handovers(node, stages.shelf)
         self.own = OwnRequests(node, self.stages.counters, self._to_node, self._cancel_on)
         self._running = True
         self._idle_checked_at = time.monotonic()
@@ -173,7 +175,9 @@ class Ring:
             case Stop(request=request):
                 self.own.stop(request)
             case Abandon(plan=plan, wire=wire):
-                self._cancel_on(plan, wire)
+                self.own.abandon(plan, wire)
+            case Migrate(request=request, plan=plan, wire=wire):
+                self.own.migrate(request, plan, wire)
             case RequesterLost(node=node, address=address):
                 self._outbox.forget(address)
                 self.echoes.forget(node)
@@ -198,6 +202,12 @@ class Ring:
                 self.own.token(message)
             case Cancel(request=request):
                 self._forget(request)
+            case HandOver() | Cache():
+                if isinstance(message, HandOver):
+                    self._steps.drop(message.ended)
+                self._emit(self.handovers.handle(message, tensor))
+            case Adopted():
+                self.own.adopted(message)
             case Failed(request=request, error=error, message=text, node=node):
                 self.own.failed(request, from_wire(error, text, node), node)
             case Echo() as echo if echo.back:
@@ -222,6 +232,7 @@ class Ring:
 
     def _forget(self, request: str) -> None:
         self.stages.shelf.end(request)
+        self.handovers.forget(request)
         self._steps.drop(request)
         self._outbox.drop(request)
 
@@ -240,21 +251,21 @@ class Ring:
                         # By the way that leads to it from here, which it cannot know.
                         self._outbox.send(self._address_of(node, False) or address, message)
 
-    def _to_node(self, node: str, step: Step, tensor: Tensor | None) -> None:
+    def _to_node(self, node: str, message: Step | HandOver | Cache, tensor: Tensor | None) -> None:
         if node == self.node:
-            self._steps.add(step, tensor)
+            self._message(message, tensor)
             return
         address = self._address_of(node, False)
         if address is None:
-            self._step_unsent(step, NodeLost(f"node {node} is not in the cluster any more"))
+            self._step_unsent(message, NodeLost(f"node {node} is not in the cluster any more"))
         else:
-            self._outbox.send(address, step, tensor)
+            self._outbox.send(address, message, tensor)
 
     def _undeliverable(self, unsent: Unsent) -> None:
         match unsent.message:
-            case Step() as step:
+            case Step() | HandOver() | Cache() as step:
                 self._step_unsent(step, NodeLost(str(unsent.error)))
-            case Token(request=request) | Failed(request=request):
+            case Token(request=request) | Failed(request=request) | Adopted(request=request):
                 # Nobody is left to read: free what was asked for, here and on the other stages.
                 log.info("node %s: the requester of %s is out of reach: %s", self.node, request, unsent.error)
                 session = self.stages.shelf.session(request)
@@ -267,14 +278,15 @@ class Ring:
                 # It frees the session itself, when it sees that we are gone or that nothing comes any more.
                 log.info("node %s: no Cancel of %s: %s", self.node, request, unsent.error)
 
-    def _step_unsent(self, step: Step, error: ExoError) -> None:
-        """A step could not be handed on: tell the requester, whoever it is."""
+    def _step_unsent(self, step: Step | HandOver | Cache, error: ExoError) -> None:
+        """A step, or a cache, could not be handed on: tell the requester, whoever it is."""
         if self.own.failed(step.request, error, self.node):
             return
         session = self.stages.shelf.session(step.request)
         self._forget(step.request)
-        if session is not None:
-            self._tell_requester((step.request, session.spec, error))
+        spec = step.spec if session is None else session.spec
+        if spec is not None:
+            self._tell_requester((step.request, spec, error))
 
     def _tell_requester(self, failure: tuple[str, SessionSpec, ExoError]) -> None:
         """A request ended here and its requester does not know."""

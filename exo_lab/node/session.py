@@ -44,6 +44,7 @@ class Request:
         self.attempt = 0
         self.tries = 0  # attempts since the last token
         self.drawn: list[int] = []
+        self.first_at: float | None = None  # when the first token came
         self.notices: tuple[str, ...] = ()  # for the user: what happened on the way
         self._lost_at: float | None = None  # since when no token comes, because a stage was lost
         self._suspended = False
@@ -54,6 +55,11 @@ class Request:
     def begin(self, now: float) -> None:
         """The request was handed to the ring."""
         self.started_at = self.moved_at = now
+
+    @property
+    def known(self) -> int:
+        """Tokens that are known: of the prompt, and those drawn."""
+        return len(self.prompt) + len(self.drawn)
 
     @property
     def wire(self) -> str:
@@ -71,6 +77,7 @@ class Request:
             self.moved_at = now
             self.tries = 0
             self.drawn.append(token.token)
+            self.first_at = now if self.first_at is None else self.first_at
             if self._lost_at is not None:
                 self._say(f"{self._resumed} The next token came after {now - self._lost_at:.2f} s.")
                 self._lost_at = None
@@ -93,18 +100,17 @@ class Request:
                 self._say(why)
             return True
 
-    def resume(self, plan: Plan, notice: str, now: float) -> bool:
-        """Go on as a new attempt on `plan`: prompt and tokens so far are replayed. False if it is over by now."""
+    def resume(self, plan: Plan, notice: str, now: float, *, by_choice: bool = False) -> bool:
+        """Go on as a new attempt on `plan`, with the prompt and the tokens so far. False if it is over by now."""
         with self._lock:
             if self.over.is_set():
                 return False
             self.plan, self._suspended, self._resumed, self.moved_at = plan, False, notice, now
             self.attempt += 1
-            self.tries += 1
+            self.tries += not by_choice
             told = (*self.prompt, *self.drawn)
-            self.spec = msgspec.structs.replace(
-                self.spec, prompt_tokens=len(told), history=told if self.spec.sampling.needs_history else ()
-            )
+            history = told if self.spec.history else ()
+            self.spec = msgspec.structs.replace(self.spec, prompt_tokens=len(told), history=history)
             return True
 
     @property

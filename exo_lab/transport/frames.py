@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from exo_lab.core.errors import ExoError, FrameError
-from exo_lab.core.messages import PROTOCOL_VERSION, Cancel, ControlMessage, DataMessage, Echo, Failed, Step, Token
+from exo_lab.core.messages import PROTOCOL_VERSION, ControlMessage, DataMessage
 from exo_lab.core.tensor import ITEM_BYTES, Tensor
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Malformed(FrameError):
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    message: Step | Token | Cancel | Failed | Echo
+    message: DataMessage
     dtype: str = ""
     shape: Annotated[
         tuple[Annotated[int, msgspec.Meta(ge=0, le=MAX_SIDE)], ...], msgspec.Meta(max_length=MAX_DIMENSIONS)

@@ -65,11 +65,20 @@ def data_messages(node: Node, plan: Plan) -> list[tuple[msg.DataMessage, Tensor 
         }
         return msg.Step(**fields)  # pyright: ignore[reportArgumentType]
 
+    def cache(layer: int) -> msg.Cache:
+        return msg.Cache(
+            request="fuzz.1", model=plan.model, epoch=plan.epoch, proposer=plan.proposer, layer=layer, spec=spec
+        )
+
     return [
         (step(0), convert.tokens([5, 6, 7])),
         (step(1), Tensor("float32", (3, 64), bytes(3 * 64 * 4))),
         (step(0, spec=None, position=3), convert.tokens([5])),
         (msg.Token(request="fuzz", position=3, token=5, logprob=-0.5, alternatives=((1, -0.1),)), None),
         (msg.Cancel(request="fuzz"), None),
+        (msg.HandOver(request="fuzz.1", ended="fuzz0", plan=plan, positions=2, spec=spec), None),
+        (cache(0), Tensor("float32", (2, 2, 2, 16), bytes(2 * 2 * 2 * 16 * 4))),
+        (cache(plan.n_layers - 1), Tensor("float32", (2, 2, 2, 16), bytes(2 * 2 * 2 * 16 * 4))),
+        (msg.Adopted(request="fuzz.1", node=node.id), None),
         (msg.Failed(request="fuzz", error="NodeLost", message="x", node="y"), None),
     ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exo_lab.core.errors import DoesNotFit, NodeLost, PeerUnreachable, PlanError, StaleEpoch
+from exo_lab.core.errors import DoesNotFit, ExoError, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.node import failover as f
 from tests.node.clusters import arrived, cluster, over, tokens_of, until
@@ -206,7 +206,8 @@ def test_only_what_is_a_nodes_fault_is_recovered_and_not_for_ever():
     for good in (NodeLost("x"), StaleEpoch("x"), PeerUnreachable("x")):
         assert f.is_recoverable(good, 0)
         assert not f.is_recoverable(good, f.MAX_TRIES)
-    assert not f.is_recoverable(PlanError("x"), 0)
+    for bad in (PlanError("x"), NodeError("full"), ExoError("the engine failed")):
+        assert not f.is_recoverable(bad, 0)
 
 
 def test_who_held_layers_before_comes_first():

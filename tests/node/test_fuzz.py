@@ -207,8 +207,11 @@ def test_shards_that_are_loaded_and_never_used_are_bounded_and_freed_with_their_
         async with cluster(2, timing=TIMING) as made:
             plan = await made.load((2, 2))
             model = made[1].models[MODEL]
+            other = made.plan((1, 3))  # the same layers would not be loaded again
             for epoch in range(2, 12):
-                order = msg.LoadShard(plan=msgspec.structs.replace(plan, epoch=epoch), stage=1, model=model)
+                order = msg.LoadShard(
+                    plan=msgspec.structs.replace(other, epoch=epoch, proposer=plan.proposer), stage=1, model=model
+                )
                 await made[0].parts.control.request(made[1].card.control, order, timeout_s=10)
             loaded = made.engines["n1"][1:]
             assert [engine.closed for engine in loaded] == [True] * (10 - MAX_LOADS) + [False] * MAX_LOADS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from exo_lab.core.errors import BadPlan, ModelNotFound
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.plan import plan_from_counts
-from exo_lab.node.moves import layers_of, moved
+from exo_lab.node.moves import layers_of, migrates, moved
 from tests.node.clusters import MODEL, cluster, tokens_of, until
 
 PROMPT = tuple(range(5, 25))
@@ -22,29 +23,81 @@ def reference(made):
     return ModelRef(name=MODEL, digest=made.source.config.digest)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
-    after=st.integers(0, 12), stopper=st.sampled_from((1, 2)), layers=st.sampled_from(((1, 2), (2, 3), (0, 2), (2, 4)))
+    after=st.integers(0, 12),
+    stopper=st.sampled_from((1, 2)),
+    layers=st.sampled_from(((1, 2), (2, 3), (0, 2), (2, 4))),
+    params=st.sampled_from(({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3})),
+    along=st.booleans(),
 )
-def test_layers_that_move_at_any_token_change_no_token(after, stopper, layers):
+def test_layers_that_move_at_any_token_change_no_token(after, stopper, layers, params, along):
     async def check():
         async with cluster(4) as made:
             old = await made.load((2, 2), (1, 2))
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
             gate = made.gates[f"n{stopper}"]
             gate.close_before(after)
-            mine, others = made.ask(0, PROMPT, **SHORT), made.ask(3, PROMPT, **SHORT)
+            mine, others = made.ask(0, PROMPT, **SHORT, **params), made.ask(3, PROMPT, **SHORT, **params)
             await until(gate.reached.is_set, "they are at work")
             target = {(1, 2): 2, (2, 3): 1, (0, 2): 3, (2, 4): 0}[layers]
             plan = moved(old, *layers, made[target].id)
-            new = await made[0].recovery.change(old, plan, reference(made), "layers were moved")
+            with mock.patch("exo_lab.node.recovery.migrates", return_value=along):
+                new = await made[0].recovery.change(old, plan, reference(made), "layers were moved")
             gate.open()
-            assert await tokens_of(mine) == made.expected(PROMPT, **SHORT)
-            assert await tokens_of(others) == made.expected(PROMPT, **SHORT)
+            assert await tokens_of(mine) == made.expected(PROMPT, **SHORT, **params)
+            assert await tokens_of(others) == made.expected(PROMPT, **SHORT, **params)
             assert mine.plan == new
             assert others.plan == old
             assert "layers were moved" in mine.notices[0]
+            # Nothing was drawn yet, or the caches went along: or else it was replayed.
+            assert ("cache went along" in mine.notices[0]) == (along and "at token 1)" not in mine.notices[0])
             await made.free_of_sessions()
             assert await made.answer(0) == made.expected()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("lost", ["an old stage", "a new stage"])
+def test_a_stage_that_is_lost_while_caches_move_is_survived(lost):
+    async def check():
+        async with cluster(4) as made:
+            old = await made.load((2, 2), (1, 2))
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
+            gate = made.gates["n2"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            plan = moved(old, 0, 2, made[3].id)
+            with mock.patch("exo_lab.node.recovery.migrates", return_value=True):
+                await made[0].recovery.change(old, plan, reference(made), "layers were moved")
+            victim = 1 if lost == "an old stage" else 3
+            made.kill(victim)
+            made.stopped.append(made[victim])
+            gate.open()
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_caches_that_never_arrive_are_computed_again(monkeypatch):
+    async def check():
+        async with cluster(3) as made:
+            old = await made.load((2, 2), (1, 2))
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
+            monkeypatch.setattr("exo_lab.node.recovery.migrates", mock.Mock(return_value=True))
+            monkeypatch.setattr("exo_lab.node.recovery.MIGRATE_WITHIN_S", 0.2)
+            made[1].ring.handovers.handle = lambda message, tensor: []
+            gate = made.gates["n2"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            await made[0].recovery.change(old, moved(old, 1, 2, made[2].id), reference(made), "layers were moved")
+            gate.open()
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            assert "did not arrive" in request.notices[-1]
+            await made.free_of_sessions()
 
     asyncio.run(check())
 
@@ -130,3 +183,15 @@ def test_layers_are_written_as_people_do():
     for text in ("", "x", "3-", "-", "1-2-3"):
         with pytest.raises(BadPlan, match="write 10-14"):
             layers_of(text)
+
+
+def test_caches_move_where_that_is_quicker_and_are_replayed_where_not():
+    old = plan_from_counts("m", ("a", "b"), (2, 2))
+    new = moved(old, 1, 2, "b")
+    mb = 1 << 20
+    assert migrates(1.0, mb, old, new, 1e9, 0.001)
+    assert not migrates(0.01, mb, old, new, 1e8, 0.001)
+    assert not migrates(1.0, mb, old, new, 1e5, 0.001)
+    assert not migrates(1.0, mb, old, new, 1e9, 1.0)
+    assert migrates(1.0, mb, old, new, None, None)
+    assert migrates(0.1, 1 << 40, old, old, 1e9, 0.001)  # nothing moves
