@@ -111,6 +111,15 @@ HAPPENS = st.lists(
             at_s=st.floats(0, 3),
             device=st.sampled_from([device("x", bandwidth=1e10), device("y", bandwidth=5e9)]),
         ),
+        st.builds(  # gone, and back
+            lambda at_s, name, after: (
+                Fail(at_s=at_s, device=name),
+                Join(at_s=at_s + after, device=device(name), links=(link(name, "d"), link(name, "c"))),
+            ),
+            at_s=st.floats(0, 2),
+            name=st.sampled_from("ab"),
+            after=st.floats(0.01, 3),
+        ),
     ),
     max_size=5,
     unique_by=lambda one: one.device if isinstance(one, Join) else id(one),
@@ -123,7 +132,9 @@ def test_whatever_happens_requests_finish_or_say_why_and_nobody_does_two_things_
     requests, changes, jitter, sessions
 ):
     task = ring("abcd", sessions=sessions)
+    changes = [change for one in changes for change in (one if isinstance(one, tuple) else (one,))]
     made = run(task, requests, changes=tuple(changes), jitter=jitter, strategy="uniform")
+    back = {one.device.id for one in changes if isinstance(one, Join)}
     died = {one.device: one.at_s for one in sorted(changes, key=lambda c: -c.at_s) if isinstance(one, Fail)}
     for (_, answer, at), session in zip(requests, made.sessions, strict=True):
         assert bool(session.failed) == (len(session.token_s) < answer)
@@ -138,7 +149,7 @@ def test_whatever_happens_requests_finish_or_say_why_and_nobody_does_two_things_
         assert sum(span.end_s - span.start_s for span in computed) == pytest.approx(one.busy_s)
         assert 0 <= one.utilisation <= 1
         assert one.filled_bytes <= one.memory_bytes
-        if one.device in died:
+        if one.device in died and one.device not in back:
             assert all(span.end_s <= died[one.device] + 1e-12 for span in (*computed, *sent))
     if all(not session.failed for session in made.sessions):
         assert made.tokens == sum(answer for _, answer, _ in requests)
@@ -255,6 +266,24 @@ def test_a_device_that_joins_takes_over_and_requests_are_replayed():
     assert made.plans[-1][1].devices == ("z",)
     assert made.sessions[0].replays == 1
     assert made.end_s < run(ring("ab"), [(10, 200)]).end_s
+
+
+@pytest.mark.parametrize("after", [0.3, 2.0])
+def test_a_device_that_failed_and_comes_back_is_used_again_with_everything_loaded_anew(after):
+    back = Join(at_s=0.5 + after, device=device("b"), links=(link("a", "b"), link("b", "c")))
+    made = run(
+        ring("abc"),
+        [(100, 60)],
+        strategy="uniform",
+        changes=(Fail(at_s=0.5, device="b"), back),
+        notice_s=1.0,
+        load_bytes_per_s=100 * MIB,
+    )
+    assert len(made.sessions[0].token_s) == 60
+    when, plan = made.plans[-1]
+    assert set(plan.devices) == {"a", "b", "c"}
+    assert sum(span.end_s - span.start_s for span in made.spans if span.device == "b" and span.kind == "load") > 0.2
+    assert any(span.device == "b" and span.kind == "decode" and span.start_s > when for span in made.spans)
 
 
 def test_two_failures_of_which_the_second_is_not_noticed_when_the_first_is_planned_for():

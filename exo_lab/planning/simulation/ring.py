@@ -80,6 +80,11 @@ class Ring:
             if self._lanes:
                 self._lanes[stage].stop()
 
+    def lost(self, device: str) -> bool:
+        """Is a device of this ring gone with what it held, even if it is back by now?"""
+        stage = self.plan.stage_of(device)
+        return stage is not None and self._stages[stage].stopped
+
     def halt(self) -> None:
         """The plan is in force no more: everything on the ring is lost."""
         self._halted = True

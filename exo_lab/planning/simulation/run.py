@@ -27,6 +27,7 @@ from exo_lab.planning.text import count_text, seconds_text
 
 if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
+    from exo_lab.planning.problem import Problem
 
 
 class _Session:
@@ -57,6 +58,17 @@ def simulate(scenario: Scenario) -> Simulation:
     return _Run(scenario).result()
 
 
+def without(problem: Problem, device: str) -> Problem:
+    """The problem less one device."""
+    required = problem.required
+    return msgspec.structs.replace(
+        problem,
+        topology=problem.topology.without(device),
+        order=tuple(one for one in problem.order if one != device),
+        required=None if required is None else tuple(one for one in required if one != device),
+    )
+
+
 class _Run:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.problem = scenario, scenario.problem
@@ -65,6 +77,7 @@ class _Run:
         self.chance = Chance(scenario.seed)
         self.factors: dict[str, float] = {}
         self.gone: set[str] = set()
+        self.empty: set[str] = set()  # devices that failed since the plan in force was made, and hold nothing
         self.sessions = [
             _Session(number, one.at_s, one.prompt_tokens, one.answer_tokens)
             for number, one in enumerate(scenario.requests)
@@ -163,13 +176,15 @@ class _Run:
                 if device in self.gone:
                     return
                 self.gone.add(device)
+                self.empty.add(device)
                 self.ledger.event(f"{self._name(device)} fails", device)
                 self.ledger.leave(device)
                 if self.ring is not None:
                     self.ring.stop(device)
                 self.agenda.at(self.agenda.now + self.scenario.notice_s, lambda: self._noticed(device))
             case Join(device=device, links=links):
-                known = self.problem.topology
+                self.gone.discard(device.id)
+                known = self.problem.topology.without(device.id)
                 joined = topology([*known.sightings, Sighting(device=device)], [*known.links, *links])
                 self.problem = msgspec.structs.replace(self.problem, topology=joined)
                 self.ledger.event(f"{device.name} joins", device.id)
@@ -182,16 +197,10 @@ class _Run:
         """The others know that a device is gone."""
         name = self._name(device)
         self.ledger.event(f"it is noticed that {name} is gone", device)
-        problem = self.problem
-        required = problem.required
-        self.problem = msgspec.structs.replace(
-            problem,
-            topology=problem.topology.without(device),
-            order=tuple(one for one in problem.order if one != device),
-            required=None if required is None else tuple(one for one in required if one != device),
-        )
-        in_force = self.ring is not None and device in self.ring.plan.devices
-        loading = self.loading is not None and device in self.loading.devices
+        if device in self.gone:  # else it is back already, with nothing loaded
+            self.problem = without(self.problem, device)
+        in_force = self.ring is not None and self.ring.lost(device)
+        loading = self.loading is not None and device in self.loading.devices and device in self.gone
         if in_force:
             self._close_plan()
         if in_force or loading:
@@ -212,7 +221,7 @@ class _Run:
         if self.ring is not None and (plan.devices, plan.shards) == (before.devices, before.shards):
             self.ledger.event(f"{why}: the plan stays")
             return
-        loads = loading_s(self.problem, before, plan, self.scenario.load_bytes_per_s)
+        loads = loading_s(self.problem, before, plan, self.scenario.load_bytes_per_s, self.empty)
         for device, seconds in loads.items():
             self.ledger.span(device, "load", self.agenda.now, self.agenda.now + seconds)
         longest = max(loads.values(), default=0.0)
@@ -234,6 +243,7 @@ class _Run:
 
     def _install(self, plan: Plan) -> None:
         self.plans.append((self.agenda.now, plan))
+        self.empty = set(self.gone)
         self.ring = Ring(
             self.problem,
             plan,

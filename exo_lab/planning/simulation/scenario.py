@@ -41,7 +41,10 @@ class Fail(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A device that was not there, with its links. It is planned for at once if `Scenario.replan_on_join` says so."""
+    """A device that was not there, or had failed, with its links and with nothing loaded.
+
+    It is planned for at once if `Scenario.replan_on_join` says so.
+    """
 
     at_s: float
     device: Device
@@ -101,7 +104,10 @@ def _check_change(change: Change, scenario: Scenario) -> None:
     known = {device.id for device in scenario.problem.topology.devices}
     match change:
         case Join(device=device):
-            if device.id in known:
+            failed = any(
+                isinstance(one, Fail) and one.device == device.id and one.at_s < change.at_s for one in scenario.changes
+            )
+            if device.id in known and not failed:
                 raise ConfigError(f"{device.name} cannot join: it is in the cluster from the beginning")
         case SlowDown(device=device) | Fail(device=device):
             joins = {one.device.id for one in scenario.changes if isinstance(one, Join) and one.at_s <= change.at_s}
