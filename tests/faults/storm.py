@@ -13,10 +13,12 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import msgspec
 
-from exo_lab.core.errors import ExoError
+from exo_lab.core.errors import BadPlan, ExoError
+from exo_lab.node.moves import moved
 from tests.node.clusters import FAST, MODEL, Cluster, arrived, cluster, until
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ class Storm:
         others = [node for node in self.made.nodes[1:] if node.id in plan.devices]
         victim = draw.choice(others or self.made.nodes[1:])
         undo = [self._apply(kind, victim)]
+        if kind == "move":
+            await undo[0]()  # nobody computes meanwhile, so that the answers are moved where the gate stopped them
         if not (kind.startswith("freeze") and victim is stopper):
             gate.open()
         if draw.random() < TWICE:
@@ -173,6 +177,9 @@ class Storm:
                 leaving = asyncio.create_task(self.made.remove(victim))
                 joining = asyncio.create_task(self._add())
                 return lambda: asyncio.gather(self._gone(leaving, address), joining)
+            case "move":
+                moving = asyncio.create_task(self._move(victim))
+                return lambda: moving
             case "duplicate":
                 for frame in self.random.sample(self._frames, min(len(self._frames), 8)):
                     network.inject(*frame)
@@ -181,6 +188,22 @@ class Storm:
             case _:
                 raise ValueError(kind)
         return lambda: asyncio.sleep(0)
+
+    async def _move(self, target: Node) -> None:
+        """Some layers go to a node while answers run on them; half of the time their caches go along."""
+        made, draw = self.made, self.random
+        old, reference = made[0].plans[MODEL], made[0].models[MODEL]
+        made[0].recovery.shapes[reference.digest] = made.source.config
+        along = draw.random() < 0.5
+        for _ in range(20):
+            start = draw.randrange(LAYERS)
+            try:
+                plan = moved(old, start, draw.randint(start + 1, LAYERS), target.id)
+            except BadPlan:
+                continue  # a node's layers would not follow each other
+            with mock.patch("exo_lab.node.recovery.migrates", return_value=along):
+                await made[0].recovery.change(old, plan, reference, "layers were moved")
+            return
 
     def _later(self, undo: Any, kind: str) -> Any:
         """Undo at once if it is brief, else when everything is over."""
