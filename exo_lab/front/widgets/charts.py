@@ -146,7 +146,7 @@ class Charts:
         labels: dict[str, str] = {}
         for id_, slot in self.slots.items():
             for metric in self.metrics:
-                labels[_column(slot, metric)] = f"{roster[id_].name} {metric.title} ({metric.unit})"
+                labels[_column(slot, metric)] = f"{roster[id_].name} {metric.heading}"
         self.export.args = {"source": self.source, "labels": labels}
         for id_ in devices:
             self._lines(id_, roster)
@@ -173,7 +173,7 @@ class Charts:
             x_axis_type="datetime",
             x_range=self._range,
             y_range=Range1d(start=0, end=100) if metric.unit == "%" else DataRange1d(start=0, only_visible=True),
-            title=f"{metric.title} ({metric.unit})" if metric.unit else metric.title,
+            title=metric.heading,
             tools=[SaveTool(filename=f"exo-lab-{metric.key}")],
             background_fill_color=None,
             border_fill_color=None,

@@ -95,7 +95,7 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
         return left + w * (at - first) / span, floor - h * min(value / top, 1.0)
 
     parts = (
-        svg.label(left, y0 + 16, metric.title + (f" ({metric.unit})" if metric.unit else ""), bold=True)
+        svg.label(left, y0 + 16, metric.heading, bold=True)
         + f'<path d="M{svg.n(left)} {svg.n(floor - h)}V{svg.n(floor)}H{svg.n(left + w)}" fill="none" {svg.EDGE}/>'
         + f'<path d="M{svg.n(left)} {svg.n(floor - h)}h{svg.n(w)}M{svg.n(left)} {svg.n(floor - h / 2)}h{svg.n(w)}" '
         'stroke="currentColor" stroke-opacity="0.15"/>'

@@ -34,6 +34,11 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None  # in `unit`; drawn as a line
     note: str = ""
 
+    @property
+    def heading(self) -> str:
+        """With the unit, if there is one."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
 
 METRICS: tuple[Metric, ...] = (
     Metric(

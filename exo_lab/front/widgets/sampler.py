@@ -128,7 +128,7 @@ class Sampler:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look, for the first time after `every_s`."""
         self._deaf = listen(self._pulse)
         self._thread = threading.Thread(target=self._run, name="exo-telemetry", daemon=True)
         self._thread.start()
@@ -158,7 +158,7 @@ class Sampler:
         return seen
 
     def _run(self) -> None:
-        while not self._over.is_set() and not self._cluster.closed:
+        while not self._over.wait(self.every_s) and not self._cluster.closed:
             try:
                 self.look()
             except ExoError as exc:
@@ -167,7 +167,6 @@ class Sampler:
             except Exception:
                 log.exception("telemetry broke off")
                 break
-            self._over.wait(self.every_s)
         if self._deaf is not None:
             self._deaf()
         if not self._over.is_set():
