@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.front import html
 from exo_lab.front.plan_view import PlanView
 from exo_lab.front.text import clean, clean_name, table
@@ -24,6 +26,7 @@ HEADER = (
     *("weights as", "size", "needed", "fits", "longest context", "tokens/s (predicted)", "first token (predicted)"),
     "devices used",
 )
+MANY, REASONS = 24, 2  # devices, and sentences about a plan of more than those
 RIGHT = ("size", "needed", "longest context", "tokens/s (predicted)", "first token (predicted)", "devices used")
 
 
@@ -105,9 +108,18 @@ class FitView(View):
         )
 
     def _plan(self) -> PlanView:
-        shown = self.shown
+        """The plan; of many devices only those that it uses."""
+        shown, devices = self.shown, self.sizing.devices
         assert shown.plan is not None
-        return PlanView(shown.config, shown.plan, self.sizing.devices, self.links)
+        plan = shown.plan
+        if len(devices) > MANY:
+            devices = tuple(device for device in devices if device.id in plan.devices)
+            why = (
+                *plan.why[:REASONS],
+                f"{show_count(len(self.sizing.devices) - len(devices), 'device')} more are left out",
+            )
+            plan = msgspec.structs.replace(plan, why=why)
+        return PlanView(shown.config, plan, devices, self.links)
 
     def _row(self, choice: Choice) -> tuple[str, ...]:
         made = choice.prediction
@@ -126,7 +138,7 @@ class FitView(View):
     def _one_more(self, one: OneMore) -> str:
         device = one.device
         name = re.sub(r" #\d+$", "", clean_name(device.name))
-        what = f"One more {name} ({show_bytes(device.memory_bytes)})"
+        what = f"One more like {name} ({show_bytes(device.memory_bytes)})"
         if one.best is None:
             return f"{what} would not make it fit either."
         before = None if self.sizing.best is None else self.sizing.choices[self.sizing.best]

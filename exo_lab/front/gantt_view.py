@@ -11,6 +11,8 @@ from exo_lab.front.units import show_bytes, show_count, show_rate, show_seconds
 from exo_lab.front.view import View
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from exo_lab.planning.simulation.result import Simulation
 
 DEVICES = ("device", "layers", "busy", "computes", "waits", "sends", "memory", "filled at most", "may be filled")
@@ -25,10 +27,19 @@ class GanttView(View):
         made: the simulation; without spans there is no chart.
         start_s: draw from there on; None: from the beginning.
         end_s: draw until there; None: to the end.
+        remarks: what must be known of it, such as that a device is emulated.
     """
 
-    def __init__(self, made: Simulation, *, start_s: float | None = None, end_s: float | None = None) -> None:
+    def __init__(
+        self,
+        made: Simulation,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        remarks: Sequence[str] = (),
+    ) -> None:
         self.made, self.start_s, self.end_s = made, start_s, end_s
+        self.remarks = tuple(map(clean, remarks))
 
     def title(self) -> str:
         """The result in a line."""
@@ -42,6 +53,7 @@ class GanttView(View):
             html.grid("devices (predicted)", DEVICES, _escaped(self._devices()), DEVICES[1:]),
             html.grid("requests (predicted)", REQUESTS, _escaped(self._requests()), REQUESTS[1:-1]),
             *map(html.line, self._more()),
+            *map(html.notice, self.remarks),
         )
 
     def text(self) -> str:
@@ -54,6 +66,7 @@ class GanttView(View):
                 *table(REQUESTS, self._requests(), REQUESTS[1:-1]),
                 *self._more(),
                 *events,
+                *(f"! {remark}" for remark in self.remarks),
             ]
         )
 

@@ -55,7 +55,11 @@ def simulate(desk: Desk, args: Namespace) -> GanttView:
         seed=args.seed,
         notice_s=NOTICE_S if args.notice is None else args.notice,
     )
-    return GanttView(run(scenario))
+    remarks = [f"{one.name} is emulated: {one.emulated}" for one in asked.topology.devices if one.emulated]
+    if asked.scenario is not None and not args.devices:
+        memory = sum(device.memory_bytes for device in asked.topology.devices)
+        remarks.append(asked.scenario.remark(memory))
+    return GanttView(run(scenario), remarks=remarks)
 
 
 def _bounded(args: Namespace, prompt: int, devices: int) -> None:

@@ -6,6 +6,7 @@ travelling salesman's round trip, but that the closing hop carries only a token)
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def beginnings(tables: Tables, ring: Sequence[int], most: int) -> list[list[int]
         for start in range(count):
             order = tuple(way[start:] + way[:start])
             first, last = order[0], order[-1]
-            gained = figure.hop[last, first] - figure.back[last, first]
-            options.append((float(figure.first[first] + figure.last[last] - gained), order))
+            back = float(figure.back[last, first])
+            # Two that do not reach each other close no ring: such an order comes last.
+            gained = float(figure.hop[last, first]) - back if math.isfinite(back) else -math.inf
+            options.append((float(figure.first[first] + figure.last[last]) - gained, order))
     unique = dict.fromkeys(order for _, order in sorted(options))
     return [list(order) for order in unique][:most]
 

@@ -45,8 +45,14 @@ def test_described_devices_and_a_slow_network_are_warned_of(backend):
     (warning,) = view.warnings()
     assert warning.startswith("100 Mbit/s:")
     assert "50 Mbit/s" in warning
-    assert "One more M3 (8.00 GiB) buys" in view.text()
+    assert "One more like M3 (8.00 GiB) buys" in view.text()
     assert "<table" in view.html()
+
+
+def test_of_many_devices_those_that_are_used_are_listed(backend):
+    text = ask(backend, "'Llama 3.1 8B' --devices 'M3 8GB x100' --quant BF16").text()
+    assert "devices more are left out" in text
+    assert len(text.splitlines()) < 40
 
 
 def test_what_does_not_fit_says_what_is_short_and_force_plans_it_all_the_same(backend):

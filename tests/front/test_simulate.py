@@ -56,6 +56,8 @@ def test_in_a_cell_it_draws_and_simulates_the_cluster_there_is(backend):
     view = ask(backend, "'SmolLM2 135M' --context 512 --answer 5 --fail kernel-2@100")
     assert "<svg" in view.html()
     assert "kernel-1" in view.text()
+    assert "kernel-2 is emulated" in view.text()
+    assert "kernel-2 is emulated" in view.html()
 
 
 @pytest.mark.parametrize(

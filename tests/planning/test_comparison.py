@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from exo_lab.front.comparison_svg import as_file, comparison_svg
 from exo_lab.planning import comparison
 from exo_lab.planning.choose import choose
 from exo_lab.planning.comparison import PUBLISHED, SETTING, STRATEGIES, compare, most_sessions
 from exo_lab.telemetry.chip_table import chip_table
 
+DOCS = Path(__file__).parents[2] / "docs"
 POINTS, SECONDS = 0.02, 1.5  # how near
 
 
@@ -41,6 +45,22 @@ def test_every_request_of_the_workload_is_answered_and_the_time_is_that_of_the_l
     for row in rows.values():
         assert row.simulation.tokens == SETTING.requests * SETTING.answer_tokens
         assert row.completion_s == max(session.token_s[-1] for session in row.simulation.sessions)
+
+
+def test_what_the_docs_show_is_what_is_computed(rows):
+    page = (DOCS / "planning.md").read_text(encoding="utf-8")
+    for row in rows.values():
+        cells = [row.strategy, " ".join(map(str, row.layers)), str(row.sessions)]
+        stated = PUBLISHED.get(row.strategy)
+        cells.append(
+            f"{row.memory_use * 100:.1f} %" + (f" ({stated.memory_use:.0%})".replace("%", " %") if stated else "")
+        )
+        cells.append(f"{row.completion_s:.1f} s" + (f" ({stated.completion_s:g} s)" if stated else ""))
+        assert f"| {' | '.join(cells)} |" in page
+    drawn = (DOCS / "images" / "comparison.svg").read_text(encoding="utf-8")
+    assert drawn.strip() == as_file(comparison_svg(tuple(rows.values()), PUBLISHED)), (
+        "run python -m benchmarks.comparison"
+    )
 
 
 def test_figures_follow_the_setting_and_are_not_typed_in():

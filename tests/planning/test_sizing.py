@@ -140,6 +140,21 @@ def test_nothing_fits_and_forcing_it_gives_a_plan_that_still_says_so():
     assert all(choice.plan is not None and not choice.fits for choice in forced.choices)
 
 
+def test_devices_without_memory_and_devices_that_no_link_joins_say_what_is_short():
+    blank = [msgspec.structs.replace(one, memory_bytes=0) for one in task().devices]
+    made = sized(msgspec.structs.replace(task(), topology=linked(blank, "wifi")), ["Q4_0"])
+    assert made.best is None
+    assert "offer 0 bytes of memory, 4.7 GiB short" in made.choices[0].short
+    apart = described("M3 3GB x2, M2 3GB x2", chip_table())
+    pairs = linked(apart[:2], "wifi"), linked(apart[2:], "wifi")
+    made = sized(msgspec.structs.replace(task(), topology=pairs[0].merge(pairs[1])), ["Q8_0"])
+    assert made.best is None
+    assert "There is no link from them to" in made.choices[0].short
+    negative = [msgspec.structs.replace(one, memory_bytes=-1) for one in apart]
+    with pytest.raises(ConfigError, match="-1 bytes of memory; that must be 0 or more"):
+        sized(msgspec.structs.replace(task(), topology=linked(negative, "wifi")))
+
+
 def test_no_device_and_no_quantisation_are_errors():
     with pytest.raises(ConfigError, match="no device to plan for"):
         sized(msgspec.structs.replace(task(), topology=topology()))
