@@ -85,7 +85,17 @@ def split(line: str) -> list[str]:
 
 def sampling(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments of `Cluster.generate` that were given; what was not is left out."""
-    fields = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "logprobs")
+    fields = (
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "speculate",
+        "logprobs",
+    )
     given: dict[str, Any] = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
     if args.stop:
         given["stop"] = tuple(args.stop)
