@@ -13,6 +13,8 @@ from exo_lab.front.view import View
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bokeh.plotting import figure
+
     from exo_lab.planning.simulation.result import Simulation
 
 DEVICES = ("device", "layers", "busy", "computes", "waits", "sends", "memory", "filled at most", "may be filled")
@@ -40,6 +42,12 @@ class GanttView(View):
     ) -> None:
         self.made, self.start_s, self.end_s = made, start_s, end_s
         self.remarks = tuple(map(clean, remarks))
+
+    def figure(self) -> figure:
+        """The chart as a Bokeh figure, to zoom in; ConfigError as `gantt.chart`."""
+        from exo_lab.front.gantt_bokeh import gantt_figure
+
+        return gantt_figure(self.made, start_s=self.start_s, end_s=self.end_s)
 
     def title(self) -> str:
         """The result in a line."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from exo_lab.core.chips import ChipTable
 
+DESCRIBED = "as described"  # of a link whose bandwidth somebody said and nobody measured
 MOST = 1024  # stages of a plan
 EXAMPLE = "M3 8GB x2, RTX 4070 12GB"
 _ENTRY = re.compile(
@@ -62,9 +63,13 @@ def linked(devices: Sequence[Device], kind: LinkKind, bandwidth_bytes_per_s: flo
     The links of one of them to all others say that: a pair without a link takes what the two have in common.
     """
     hub, *others = devices
+    said = "" if bandwidth_bytes_per_s is None else DESCRIBED
     return topology(
         [Sighting(device=device) for device in devices],
-        [link(hub.id, other.id, kind=kind, bandwidth_bytes_per_s=bandwidth_bytes_per_s) for other in others],
+        [
+            link(hub.id, other.id, kind=kind, bandwidth_bytes_per_s=bandwidth_bytes_per_s, description=said)
+            for other in others
+        ],
     )
 
 

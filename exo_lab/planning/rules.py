@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.planning.cost import ACTIVATION_BYTES, predict
+from exo_lab.planning.described import DESCRIBED
 from exo_lab.planning.links import links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 from exo_lab.planning.text import count_text, seconds_text, size_text
@@ -70,10 +71,12 @@ def network_rule(problem: Problem, plan: Plan) -> tuple[Rule, ...]:
     hops = [links.hop(a, b) for a, b in itertools.pairwise((*plan.devices, plan.devices[0]))]
     slowest = min(hops, key=lambda hop: hop.bandwidth.value)
     chunk = min(PREFILL_CHUNK, problem.prompt_tokens) * problem.config.hidden_size * ACTIVATION_BYTES
+    said = any(edge.description == DESCRIBED for edge in problem.topology.links)
+    origin = DESCRIBED if said else slowest.bandwidth.origin
     hop_s, token_s = seconds_text(sum(made.hop_s)), seconds_text(made.token_s)
     text = (
         f"The rule wants 100 Mbit/s; the slowest of {count_text(len(hops), 'hop')} has "
-        f"{_mbit(slowest.bandwidth.value)} ({slowest.bandwidth.origin}). Exactly: {hop_s} of {token_s} of a token are "
+        f"{_mbit(slowest.bandwidth.value)} ({origin}). Exactly: {hop_s} of {token_s} of a token are "
         f"spent on hops, and from {_mbit(chunk / max(made.chunk_s))} on prompts do not wait for a link (predicted)."
     )
     return (Rule(name="100 Mbit/s", kept=slowest.bandwidth.value >= NETWORK_BYTES_PER_S, text=text),)

@@ -134,6 +134,7 @@ def test_the_bokeh_figure_shows_the_same_bars():
 
     made = failing()
     plot: Any = gantt_figure(made)
+    assert type(GanttView(made).figure()) is type(plot)
     shown = chart(made, steps=STEPS)
     drawn = [renderer.data_source.data for renderer in plot.renderers]
     assert len(drawn) == len(HEIGHTS)

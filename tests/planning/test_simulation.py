@@ -169,16 +169,19 @@ def test_a_seed_decides_the_jitter_and_jitter_only_delays(seed):
     assert one.end_s > calm.end_s
 
 
-def test_many_requests_come_near_the_throughput_of_the_busiest_stage_and_never_above_it():
-    task = ring("abc", sessions=12, latency=0.1 * MS, rate=1e9)
-    plan = choose(task, "uniform")
+@pytest.mark.parametrize("strategy", ["uniform", "performance-first", "ring-memory-weighted"])
+@pytest.mark.parametrize("speeds", [(1e9, 1e9, 1e9), (1e9, 4e9), (1e9, 2e9, 4e9, 8e9)])
+def test_many_requests_come_near_the_throughput_of_the_busiest_stage_and_never_above_it(strategy, speeds):
+    devices = [device(name, bandwidth=speed) for name, speed in zip("abcd", speeds, strict=False)]
+    links = [(a.id, b.id, 5 * MS, 1e8) for a, b in itertools.combinations(devices, 2)]
+    task = problem(devices, links, context_tokens=300)
+    plan = choose(task, strategy)
     expected = predict(task, plan)
-    made = run(task, [(1, 200)] * 12, plan=plan)
+    sessions = 2 * expected.sessions_to_fill
+    made = run(msgspec.structs.replace(task, sessions=sessions), [(1, 200)] * sessions, plan=plan)
     assert made.tokens_per_s <= expected.throughput_per_s * (1 + CLOSE)
     assert made.tokens_per_s >= 0.95 * expected.throughput_per_s
-    assert expected.sessions_to_fill <= 12
-    busiest = max(one.utilisation for one in made.devices)
-    assert busiest > 0.95
+    assert max(one.utilisation for one in made.devices) > 0.95
 
 
 def test_one_request_on_a_ring_of_equals_keeps_each_of_them_busy_in_turn():

@@ -191,6 +191,7 @@ def test_the_network_rule_turns_at_100_mbit(rate, kept):
     (rule,) = network_rule(problem, plan)
     assert rule.kept is kept
     assert "predicted" in rule.text
+    assert "(as described)" in rule.text  # nobody measured it
 
 
 def test_a_context_beyond_what_the_model_is_made_for_is_said():
