@@ -14,7 +14,8 @@ from exo_lab.core.messages import Adopted, Cache, Failed, HandOver
 from exo_lab.core.tensor import Tensor
 from exo_lab.engines.base import KvExport
 from exo_lab.node.holds import PlanKey
-from exo_lab.node.stage import MAX_ERROR_CHARACTERS, ToAddress, ToNode
+from exo_lab.node.outgoing import ToAddress, ToNode
+from exo_lab.node.stage import MAX_ERROR_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

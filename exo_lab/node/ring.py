@@ -18,10 +18,22 @@ from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Step, Token
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
-from exo_lab.node.orders import Abandon, Install, Measure, Migrate, Order, RequesterLost, Retire, Shutdown, Start, Stop
+from exo_lab.node.orders import (
+    Abandon,
+    CameBack,
+    Install,
+    Measure,
+    Migrate,
+    Order,
+    RequesterLost,
+    Retire,
+    Shutdown,
+    Start,
+    Stop,
+)
 from exo_lab.node.outbox import Outbox, Unsent
+from exo_lab.node.outgoing import ToAddress, ToNode
 from exo_lab.node.own_requests import OwnRequests
-from exo_lab.node.stage import Stages, ToAddress, ToNode
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
 
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
     from exo_lab.node.session import Request
+    from exo_lab.node.stage import Stages
     from exo_lab.transport.base import DataPort
 
 log = logging.getLogger(__name__)
@@ -182,6 +195,9 @@ class Ring:
                 self._outbox.forget(address)
                 self.echoes.forget(node)
                 self.stages.shelf.end_of_requester(node)
+            case CameBack(node=node):
+                for wire in self.own.ended_on(node):
+                    self._to_node(node, Cancel(request=wire), None)
             case Measure(nodes=nodes, bulk=bulk):
                 # In quiet moments: an answer must not wait for that, and would be measured with it.
                 for node in () if self.stages.shelf.figures.sessions or self.requests else nodes:
@@ -251,14 +267,14 @@ class Ring:
                         # By the way that leads to it from here, which it cannot know.
                         self._outbox.send(self._address_of(node, False) or address, message)
 
-    def _to_node(self, node: str, message: Step | HandOver | Cache, tensor: Tensor | None) -> None:
+    def _to_node(self, node: str, message: Step | HandOver | Cache | Cancel, tensor: Tensor | None) -> None:
         if node == self.node:
             self._message(message, tensor)
             return
         address = self._address_of(node, False)
-        if address is None:
+        if address is None and not isinstance(message, Cancel):
             self._step_unsent(message, NodeLost(f"node {node} is not in the cluster any more"))
-        else:
+        elif address is not None:
             self._outbox.send(address, message, tensor)
 
     def _undeliverable(self, unsent: Unsent) -> None:

@@ -9,62 +9,28 @@ import logging
 import math
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
-from exo_lab.core.messages import Failed, FinishReason, SessionSpec, StageTiming, Step, Token
-from exo_lab.engines import convert, sampling
+from exo_lab.core.messages import Failed, SessionSpec, StageTiming, Step
+from exo_lab.engines import convert
 from exo_lab.engines.base import Part
 from exo_lab.engines.guesses import forward
 from exo_lab.node.checks import check_step
+from exo_lab.node.choosing import Chooser
 from exo_lab.node.holds import Hold, PlanKey
+from exo_lab.node.outgoing import Ready, ToAddress, ToNode
 from exo_lab.node.shelf import Shelf, StageSession
 from exo_lab.node.steps import decodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-
-    from exo_lab.core.messages import Cache, DataMessage
     from exo_lab.core.tensor import Tensor
-    from exo_lab.engines.base import Want
 
 log = logging.getLogger(__name__)
 
 MAX_ERROR_CHARACTERS = 4000  # it may quote what a peer sent
-
-
-class ToNode(NamedTuple):
-    """A step, or a layer's cache, for a node of the plan."""
-
-    node: str
-    message: Step | Cache
-    tensor: Tensor | None = None
-
-
-class ToAddress(NamedTuple):
-    """A message for a requester: its id, and the data endpoint that it named."""
-
-    node: str
-    address: str
-    message: DataMessage
-
-
-class _Ready(NamedTuple):
-    """A step that was found good. `started` when that began."""
-
-    step: Step
-    session: StageSession
-    x: Tensor
-    started: float
-
-    @property
-    def want(self) -> Want:
-        """What the engine is to return."""
-        if not self.session.hold.is_last or not self.step.final:
-            return "none"
-        return "all" if self.step.guesses else "last"
 
 
 class Stages:
@@ -91,6 +57,7 @@ class Stages:
         self.counters: Counter[str] = Counter()
         self._clock, self._sleep = clock, sleep
         self.shelf = Shelf(node, memory_limit_bytes, clock)
+        self._chooser = Chooser(node, self.shelf, self.counters, clock)
 
     # -- figures, for any thread -------------------------------------------------------------------------
 
@@ -129,7 +96,7 @@ class Stages:
 
         Whatever goes wrong with one of them becomes a `Failed` for its requester; nothing is raised.
         """
-        ready: list[_Ready] = []
+        ready: list[Ready] = []
         sent: list[ToNode | ToAddress] = []
         for step, tensor in steps:
             spec = self._spec_of(step)
@@ -167,12 +134,12 @@ class Stages:
             return None
         return spec
 
-    def _ready(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> _Ready:
+    def _ready(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> Ready:
         started = self._clock()
         session = self._session(step, spec)
-        return _Ready(step, session, check_step(step, tensor, session.hold.config), started)
+        return Ready(step, session, check_step(step, tensor, session.hold.config), started)
 
-    def _run_alone(self, one: _Ready) -> list[ToNode | ToAddress]:
+    def _run_alone(self, one: Ready) -> list[ToNode | ToAddress]:
         try:
             began = self._clock()
             out = forward(one.session.hold.engine, one.step, one.x, one.want)
@@ -184,7 +151,7 @@ class Stages:
             log.exception("node %s: request %s broke", self.node, one.step.request)
             return self._failed(one.step, one.session.spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
 
-    def _run_together(self, ready: list[_Ready]) -> list[ToNode | ToAddress]:
+    def _run_together(self, ready: list[Ready]) -> list[ToNode | ToAddress]:
         """Each step counts the whole pass as its computing: so long it took."""
         began = self._clock()
         parts = [Part(one.step.request, one.x, one.step.position, one.want) for one in ready]
@@ -206,7 +173,7 @@ class Stages:
         failed = Failed(request=step.request, error=name, message=text, node=self.node)
         return [ToAddress(spec.requester, spec.reply_to, failed)]
 
-    def _hand_on(self, one: _Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+    def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
         step, session, x, started = one
         hold = session.hold
         if one.want == "none" and together == 1:
@@ -216,7 +183,7 @@ class Stages:
             return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
         if out is None:
             return []
-        return self._choose(one, convert.to_numpy(out), compute_s, together=together)
+        return self._chooser.choose(one, convert.to_numpy(out), compute_s, together=together)
 
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
         timing = StageTiming(self.node, compute_s, self._clock() - started)
@@ -233,71 +200,6 @@ class Stages:
             spec=step.spec,
             timings=(*step.timings, timing),
         )
-
-    def _choose(self, one: _Ready, logits: np.ndarray, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
-        """Tokens from logits (n, vocab), one for each position as long as what was guessed for it is what is drawn."""
-        step, session, x, started = one
-        spec, hold = session.spec, session.hold
-        guessed, session.guessed = session.guessed, ()
-        position = step.position + x.shape[0] - step.guesses
-        sent: list[ToNode | ToAddress] = []
-        last = 0
-        for row in range(len(logits)):
-            began = self._clock()
-            chosen = sampling.sample(logits[row], spec.sampling, position, session.seen)
-            chosen_s = self._clock() - began  # counts with the head, as in `engines.calibrate`
-            session.chose(last := chosen.token)
-            timings = step.timings
-            if row == 0:
-                if together == 1 and not step.guesses:
-                    hold.meter.computed(x.shape[0], step.position, compute_s + chosen_s, head=True)
-                timing = StageTiming(self.node, compute_s, self._clock() - started)
-                hold.meter.handled(timing.handling_s - compute_s - chosen_s)
-                timings = (*timings, timing)
-            finish: FinishReason | None = None
-            if chosen.token in spec.eos:
-                finish = "stop"
-            elif position + 1 >= spec.total_tokens:
-                finish = "length"
-            token = Token(
-                request=step.request,
-                position=position,
-                token=chosen.token,
-                logprob=chosen.logprob,
-                finish=finish,
-                alternatives=chosen.alternatives,
-                timings=timings if row == 0 else (),  # the others came in the same pass
-            )
-            sent.append(ToAddress(spec.requester, spec.reply_to, token))
-            if finish is not None:
-                # The other stages hear of the end from the requester's Cancel, sent when the last token arrives.
-                self.shelf.end(step.request)
-                return sent
-            right = row < len(guessed) and guessed[row] == chosen.token
-            if not right:
-                break
-            self.counters["guesses that were right"] += 1
-            position += 1
-        # The next step first: it is what everybody waits for.
-        return [self._next(step, session, position, last), *sent]
-
-    def _next(self, step: Step, session: StageSession, position: int, token: int) -> ToNode:
-        """The step that a token, chosen for `position`, begins; with guesses of what may follow."""
-        sampling_params, lookup = session.spec.sampling, session.lookup
-        room = session.spec.total_tokens - position - 2
-        if lookup is not None and room > 0:
-            session.guessed = lookup.guess(min(sampling_params.speculate, room))
-            self.counters["guesses"] += len(session.guessed)
-        following = Step(
-            request=step.request,
-            model=step.model,
-            epoch=step.epoch,
-            proposer=step.proposer,
-            stage=0,
-            position=position,
-            guesses=len(session.guessed),
-        )
-        return ToNode(session.hold.plan.devices[0], following, convert.tokens([token, *session.guessed]))
 
     # -- checks ------------------------------------------------------------------------------------------
 
