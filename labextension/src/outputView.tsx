@@ -12,7 +12,7 @@ import { Follower } from './follower';
 import { GenerationView } from './generationView';
 import { ClusterModel, EMPTY, reduce, State } from './model';
 import { useSignal } from './parts';
-import { PlacementView } from './placementView';
+import { PlacementStill, PlacementView } from './placementView';
 import { Connection } from './pool';
 import { Trans } from './text';
 import { TopologyView } from './topologyView';
@@ -78,7 +78,8 @@ function Shown(props: ShownProps): React.ReactElement {
       {output.view === 'placement' && live && (
         <PlacementView tuning={connection.tuning} state={state} trans={trans} />
       )}
-      {output.view !== 'topology' && !live && <TopologyView state={state} trans={trans} />}
+      {output.view === 'placement' && !live && <PlacementStill state={state} trans={trans} />}
+      {output.view === 'generation' && !live && <TopologyView state={state} trans={trans} />}
     </div>
   );
 }

@@ -53,6 +53,7 @@ export function FiguresTable(props: TableProps): React.ReactElement {
               </td>
               <td>
                 <Figures rate={row.measured?.tokens_per_s} first={row.measured?.ttft_s} trans={trans} />
+                <Deviation row={row} trans={trans} />
               </td>
             </tr>
           ))}
@@ -69,6 +70,25 @@ export function FiguresTable(props: TableProps): React.ReactElement {
         </p>
       )}
     </>
+  );
+}
+
+/** How far the measured rate is from the predicted one. */
+function Deviation({ row, trans }: { row: Row; trans: Trans }): React.ReactElement | null {
+  const predicted = row.predicted?.tokens_per_s ?? 0;
+  const measured = row.measured?.tokens_per_s ?? 0;
+  if (predicted <= 0 || measured <= 0) {
+    return null;
+  }
+  const percent = Math.round(100 * (measured / predicted - 1));
+  return (
+    <div className="jp-ExoLab-faint">
+      {percent === 0
+        ? trans.__('as predicted')
+        : percent > 0
+          ? trans.__('%1 % above the prediction', percent)
+          : trans.__('%1 % below the prediction', -percent)}
+    </div>
   );
 }
 

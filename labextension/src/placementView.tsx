@@ -8,8 +8,8 @@
 import * as React from 'react';
 
 import { BoundaryHandle } from './boundaryHandle';
-import { Draft, ranges, sameLayers } from './draft';
-import { nameOf, stageSeconds, State } from './model';
+import { Draft, draftOf, ranges, sameLayers } from './draft';
+import { nameOf, shownModel, stageSeconds, State } from './model';
 import { mark as markOf } from './palette';
 import { Announcement, useSignal, useWidth } from './parts';
 import { FiguresTable, MemoryTable } from './placementTables';
@@ -97,6 +97,36 @@ export function PlacementView(props: PlacementProps): React.ReactElement {
   );
 }
 
+/** The loaded plan without a kernel: the same strip, with nothing to move. */
+export function PlacementStill(props: { state: State; trans: Trans }): React.ReactElement | null {
+  const { state, trans } = props;
+  const [ref, width] = useWidth(640);
+  const loaded = shownModel(state);
+  if (loaded === null) {
+    return null;
+  }
+  return (
+    <section className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
+      <div className="jp-ExoLab-placementHead">
+        <b>{cleanName(loaded.plan.model)}</b>
+        <span className="jp-ExoLab-faint">{trans.__('plan %1', loaded.plan.epoch)}</span>
+      </div>
+      <div ref={ref} className="jp-ExoLab-canvas">
+        <StripPicture
+          tuning={null}
+          draft={draftOf(loaded.plan, [])}
+          config={loaded.config}
+          state={state}
+          width={width}
+          refused={false}
+          trans={trans}
+        />
+      </div>
+      <Remarks why={loaded.plan.why} notes={[]} trans={trans} />
+    </section>
+  );
+}
+
 /** Which model, and who shares out the layers. */
 function Head(props: PlacementProps): React.ReactElement {
   const { tuning, state, trans } = props;
@@ -150,7 +180,8 @@ function Head(props: PlacementProps): React.ReactElement {
 }
 
 interface StripProps {
-  readonly tuning: Tuning;
+  /** Null where nothing can be moved. */
+  readonly tuning: Tuning | null;
   readonly draft: Draft;
   readonly config: ModelConfig;
   readonly state: State;
@@ -190,19 +221,20 @@ function StripPicture(props: StripProps): React.ReactElement {
           trans={trans}
         />
       ))}
-      {drawn.handles.map((x, i) => (
-        <BoundaryHandle
-          key={`${draft.devices[i]}|${draft.devices[i + 1]}`}
-          tuning={tuning}
-          draft={draft}
-          config={config}
-          index={i}
-          x={x}
-          width={width}
-          state={state}
-          trans={trans}
-        />
-      ))}
+      {tuning !== null &&
+        drawn.handles.map((x, i) => (
+          <BoundaryHandle
+            key={`${draft.devices[i]}|${draft.devices[i + 1]}`}
+            tuning={tuning}
+            draft={draft}
+            config={config}
+            index={i}
+            x={x}
+            width={width}
+            state={state}
+            trans={trans}
+          />
+        ))}
     </svg>
   );
 }
@@ -219,8 +251,8 @@ function stripSentence(draft: Draft, state: State, trans: Trans): string {
 }
 
 /** Measured seconds a layer of each device, from the stages of the loaded plan. */
-function secondsPerLayer(state: State, tuning: Tuning): ReadonlyMap<string, number> {
-  const plan = tuning.chosen?.plan;
+function secondsPerLayer(state: State, tuning: Tuning | null): ReadonlyMap<string, number> {
+  const plan = tuning?.chosen?.plan;
   const times = stageSeconds(state);
   const made = new Map<string, number>();
   plan?.devices.forEach((id, i) => {

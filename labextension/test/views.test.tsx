@@ -8,13 +8,13 @@ import { GenerationView } from '../src/generationView';
 import { Ask } from '../src/link';
 import { ClusterModel, EMPTY, Phase, reduce } from '../src/model';
 import { Empty, PanelView } from '../src/panelView';
-import { PlacementView } from '../src/placementView';
+import { PlacementStill, PlacementView } from '../src/placementView';
 import { Connection } from '../src/pool';
 import { ServerWatch } from '../src/serverWatch';
 import { english } from '../src/text';
 import { TopologyView } from '../src/topologyView';
 import { Tuning } from '../src/tuning';
-import { PanelAnswer, Prediction, ServerFacts } from '../src/types';
+import { GenerationStats, PanelAnswer, Prediction, ServerFacts } from '../src/types';
 import { sampleModel, samplePlan, sampleState, settle, status, tokens } from './fixtures';
 import { facts, FakeSocket } from './server';
 
@@ -235,6 +235,35 @@ describe('placement', () => {
       'kernel-1 14 layers, 59.4 MiB; kernel-2 10 layers, 21.9 MiB'
     );
     expect(first.getAttribute('tabindex')).toBe('0');
+  });
+
+  test.each([
+    [43, '50 % below the prediction'],
+    [94.6, '10 % above the prediction'],
+    [86.2, 'as predicted']
+  ])('%d tokens a second measured are told beside those predicted', async (rate, said) => {
+    const model = sampleModel();
+    const stats = {
+      request: 'r',
+      model: samplePlan().model,
+      plan: samplePlan(),
+      tokens_per_s: rate,
+      notices: []
+    };
+    model.dispatch({ type: 'generation-end', stats: stats as unknown as GenerationStats });
+    await drawn(model);
+    await wait();
+    expect(host.querySelector('table')?.textContent).toContain(`${rate.toFixed(1)} tok/s`);
+    expect(host.querySelector('table')?.textContent).toContain(said);
+  });
+
+  test('without a kernel the strip is there, and nothing to move', () => {
+    draw(<PlacementStill state={sampleState()} trans={english} />);
+    expect(find('svg').getAttribute('aria-label')).toContain('kernel-1 holds');
+    expect(sliders()).toHaveLength(0);
+    expect(host.querySelectorAll('button')).toHaveLength(0);
+    draw(<PlacementStill state={EMPTY} trans={english} />);
+    expect(host.textContent).toBe('');
   });
 
   test.each([

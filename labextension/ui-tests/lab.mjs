@@ -85,6 +85,9 @@ await step('open', async () => {
     await page.click('[data-id="exo-lab-panel"]');
   }
   await says('Open a notebook with a Python kernel');
+  // The server's extension tells what is there without a kernel.
+  await says('Known nodes');
+  await says('smollm2-135m');
   await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
   await idle();
   await says('This kernel is in no cluster yet.');
@@ -205,6 +208,52 @@ await step('views in outputs are live', async () => {
   assert.equal(await layers(0), before + 1);
   await run('topology()');
   await page.locator('.jp-OutputArea .jp-ExoLab-output .jp-ExoLab-device').nth(2).waitFor();
+});
+
+await step('telemetry moves, stands still on Pause, and is saved as CSV', async () => {
+  const look = () =>
+    page.evaluate(() => {
+      const models = window.Bokeh.documents.flatMap(one => [...one._all_models.values()]);
+      const source = models.find(one => one.type === 'ColumnDataSource' && one.data.at !== undefined);
+      const range = models.find(one => one.type === 'Range1d' && one.start > 1e9);
+      return { count: source.data.at.length, end: range.end };
+    });
+  const grows = count =>
+    page.waitForFunction(
+      least =>
+        window.Bokeh.documents
+          .flatMap(one => [...one._all_models.values()])
+          .some(one => one.type === 'ColumnDataSource' && (one.data.at?.length ?? 0) >= least),
+      count
+    );
+  await run('view = %exo telemetry --every 0.25\nview');
+  const pause = page.getByRole('button', { name: 'Pause' });
+  await pause.waitFor();
+  await grows(4);
+  await pause.click();
+  const before = await look();
+  const started = Date.now();
+  await grows(before.count + 8);
+  const after = await look();
+  measured.telemetry_per_s = (1000 * (after.count - before.count)) / (Date.now() - started);
+  assert.ok(measured.telemetry_per_s < 4.5, `${measured.telemetry_per_s} updates a second`);
+  assert.equal(after.end, before.end);
+  await pause.click();
+  await grows(after.count + 3);
+  assert.ok((await look()).end > after.end);
+  const [saved] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: 'Save as CSV' }).click()
+  ]);
+  assert.equal(saved.suggestedFilename(), 'exo-lab-telemetry.csv');
+  await run('view.close()');
+  // What is left is a picture that needs nobody.
+  await page.locator('.jp-OutputArea').getByText('(measured)').last().waitFor();
+});
+
+await step('the heatmap of the last answer', async () => {
+  await run('%exo heatmap');
+  await page.locator('.jp-OutputArea').getByText('between the stages').last().waitFor();
 });
 
 await step('a node is lost', async () => {

@@ -28,7 +28,12 @@ export const commands: JupyterFrontEndPlugin<void> = {
         const state = follower.current?.link.model.state;
         return state !== undefined && state.phase !== 'other-language' && state.phase !== 'dead';
       },
-      execute: () => follower.insert(CONNECT_CODE, true)
+      execute: async () => {
+        const inserted = await follower.insert(CONNECT_CODE, true);
+        // What a kernel says while its connection is being restored can be lost; the cell's end is not.
+        follower.look();
+        return inserted;
+      }
     });
     app.commands.addCommand(Commands.stop, {
       label: trans.__('Stop the answer'),
