@@ -45,11 +45,14 @@ class Handovers:
     Args:
         node: this node's id.
         shelf: its shards and sessions.
+        drop: forgets the steps of a request that wait to be computed.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, node: str, shelf: Shelf, clock: Callable[[], float] = time.monotonic) -> None:
-        self._node, self._shelf, self._clock = node, shelf, clock
+    def __init__(
+        self, node: str, shelf: Shelf, drop: Callable[[str], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._node, self._shelf, self._drop, self._clock = node, shelf, drop, clock
         self._arriving: dict[str, _Arriving] = {}
 
     def handle(self, message: HandOver | Cache, tensor: Tensor | None) -> Outgoing:
@@ -66,6 +69,7 @@ class Handovers:
         self._arriving.pop(request, None)
 
     def _give(self, order: HandOver) -> Outgoing:
+        self._drop(order.ended)
         session = self._shelf.session(order.ended)
         if session is None:
             raise NodeLost(f"node {self._node} has no cache of {order.ended} any more")

@@ -230,6 +230,11 @@ def _same_process(one: NodeCard, other: NodeCard) -> bool:
     return (one.host, one.pid, one.control, one.data) == (other.host, other.pid, other.control, other.data)
 
 
+def newly_back(before: Members, after: Members) -> tuple[str, ...]:
+    """Ids that are not lost in `after` and were lost, or not known, in `before`."""
+    return newly_lost(after, before)
+
+
 def _with(members: Members, peer: Peer) -> Members:
     return Members(peers={**members.peers, peer.id: peer})
 

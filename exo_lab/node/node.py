@@ -19,11 +19,12 @@ import msgspec
 import psutil
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import ExoError, GenerationTimeout
+from exo_lab.core.errors import ExoError
 from exo_lab.node.answers import answer
 from exo_lab.node.collect import MAX_DEPTH, collect
+from exo_lab.node.deadlines import watch_requests
 from exo_lab.node.loader import Loader
-from exo_lab.node.orders import Measure, RequesterLost, Stop
+from exo_lab.node.orders import CameBack, Measure, RequesterLost, Stop
 from exo_lab.node.own_speed import learn_speed
 from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
@@ -97,7 +98,7 @@ class Node:
         self.tasks.start(self.peers.pulse.ping_all(self._catch_up), "pings")
         self.tasks.start(self.peers.greet_missing(), "greetings")
         self.peers.pulse.watch(self.tasks)
-        self.tasks.start(self._sweep(), "sweep")
+        self.tasks.start(watch_requests(self), "sweep")
         self.tasks.start(self._measure_links(), "links")
         if self.parts.measure_speed is not None:
             self.tasks.start(learn_speed(self, self.parts.measure_speed), "speed")
@@ -183,6 +184,10 @@ class Node:
         self.ring.post(RequesterLost(peer.id, peer.data))
         self.book.proposer_lost(peer.id)
         self.recovery.peer_lost(peer)
+
+    def peer_back(self, node: str) -> None:
+        """A peer is there that was not. See `Watcher`."""
+        self.ring.post(CameBack(node))
 
     def peers_changed(self) -> None:
         """See `Watcher`."""
@@ -270,25 +275,6 @@ class Node:
             if peers:
                 self.ring.post(Measure(peers, bulk=count % BULK_EVERY == BULK_EVERY - 1))
                 count += 1
-
-    async def _sweep(self) -> None:
-        while True:
-            now = time.perf_counter()
-            for request in self.ring.requests:
-                if request.overdue(now) and request.fail(self._timeout(request)):
-                    self.ring.post(Stop(request))
-            await asyncio.sleep(self.timing.sweep_every_s)
-
-    def _timeout(self, request: Request) -> ExoError:
-        silent = [
-            peer.card.device.name
-            for peer in self.members.peers.values()
-            if peer.liveness != "alive" and request.plan.stage_of(peer.id) is not None
-        ]
-        who = f"; {', '.join(silent)} did not answer" if silent else "; every node of the plan answers pings"
-        return GenerationTimeout(
-            f"no token for {request.timeout_s:g} s{who}. Look at `%exo status`, or allow more with timeout_s."
-        )
 
 
 def _host() -> str:

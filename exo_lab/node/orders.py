@@ -57,6 +57,12 @@ class RequesterLost(NamedTuple):
     address: str
 
 
+class CameBack(NamedTuple):
+    """A node is there that was not: what it was to forget while it was out of reach, it is told again."""
+
+    node: str
+
+
 class Measure(NamedTuple):
     """Send an echo to each of these nodes, unless somebody's answer is being computed."""
 
@@ -68,4 +74,4 @@ class Shutdown(NamedTuple):
     """Wake up and leave the loop."""
 
 
-Order = Install | Retire | Start | Stop | Abandon | Migrate | RequesterLost | Measure | Shutdown
+Order = Install | Retire | Start | Stop | Abandon | Migrate | RequesterLost | CameBack | Measure | Shutdown

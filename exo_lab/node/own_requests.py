@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import NodeLost
-from exo_lab.core.messages import HandOver, Step
+from exo_lab.core.messages import Cancel, HandOver, Step
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.failover import parts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from exo_lab.node.session import Request
 
 MAX_TOKEN_ID = 2**31
+KEPT = 256
 
 
 class _Adoption(NamedTuple):
@@ -51,7 +53,7 @@ class OwnRequests:
         self,
         node: str,
         counters: Counter[str],
-        send: Callable[[str, Step | HandOver, Tensor | None], object],
+        send: Callable[[str, Step | HandOver | Cancel, Tensor | None], object],
         cancel: Callable[[Plan, str], object],
     ) -> None:
         self._node, self._counters, self._send, self._cancel = node, counters, send, cancel
@@ -59,6 +61,7 @@ class OwnRequests:
         self.recover: Callable[[Request, ExoError, str], bool] = lambda request, error, node: False
         self._lock = threading.Lock()  # of requests and ended
         self._requests: dict[str, Request] = {}
+        self._freed: deque[tuple[str, tuple[str, ...]]] = deque(maxlen=KEPT)  # attempts that ended, and their devices
         self._adopting: dict[str, _Adoption] = {}  # by attempt, until all of its stages have its cache
         self._ended = False
 
@@ -143,8 +146,18 @@ class OwnRequests:
         """Free an attempt on every stage of its plan, and what it has not taken over yet of the one before."""
         adoption = self._adopting.pop(wire, None)
         if adoption is not None:
-            self._cancel(adoption.plan, adoption.wire)
+            self._free(adoption.plan, adoption.wire)
+        self._free(plan, wire)
+
+    def _free(self, plan: Plan, wire: str) -> None:
+        self._freed.append((wire, plan.devices))
         self._cancel(plan, wire)
+
+    def tell_again(self, node: str) -> None:
+        """A node came back: what ended lately on it may not have been told to it."""
+        for wire, devices in self._freed:
+            if node in devices:
+                self._send(node, Cancel(request=wire), None)
 
     def is_adopting(self, request: Request) -> bool:
         """Are its caches still on their way? Any thread."""

@@ -40,6 +40,10 @@ class Watcher(Protocol):
         """A peer went away."""
         ...
 
+    def peer_back(self, node: str) -> None:
+        """A peer is there that was not, perhaps one that had only seemed lost."""
+        ...
+
     def peers_changed(self) -> None:
         """Somebody came, went, or is another than before."""
         ...
@@ -225,6 +229,8 @@ class Peers:
         for lost in m.newly_lost(before, self.members):
             self._problems.settle(f"identity {lost}")
             self._watcher.peer_lost(before.peers[lost])
+        for back in m.newly_back(before, self.members):
+            self._watcher.peer_back(back)
         if _shown(before) != _shown(self.members):
             self._watcher.peers_changed()
 

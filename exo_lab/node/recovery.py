@@ -78,6 +78,10 @@ class Recovery:
             if needed and not self.take(request, error, peer.id) and request.fail(error):
                 self._node.ring.post(Stop(request))
 
+    def stalled(self, request: Request, now: float) -> None:
+        """Tokens stopped coming though everybody is there: a frame was lost on the way. On the control loop."""
+        self.take(request, NodeLost(f"no token came for {now - request.moved_at:.1f} s"), self._node.id)
+
     def take(self, request: Request, error: ExoError, node: str) -> bool:
         """Take over a request that failed on `node`; False if that is for good. Any thread."""
         loop, model = self._loop, self._node.models.get(request.plan.model)

@@ -16,21 +16,9 @@ import msgspec
 
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Step, Token
+from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
-from exo_lab.node.orders import (
-    Abandon,
-    CameBack,
-    Install,
-    Measure,
-    Migrate,
-    Order,
-    RequesterLost,
-    Retire,
-    Shutdown,
-    Start,
-    Stop,
-)
 from exo_lab.node.outbox import Outbox, Unsent
 from exo_lab.node.outgoing import ToAddress, ToNode
 from exo_lab.node.own_requests import OwnRequests
@@ -82,7 +70,7 @@ class Ring:
         self._outbox = Outbox(port, self._timing.send_timeout_s)
         self._steps = StepQueue()
         self.echoes = Echoes(node, time.perf_counter)
-        self.handovers = Handovers(node, stages.shelf)
+        self.handovers = Handovers(node, stages.shelf, self._steps.drop)
         self.own = OwnRequests(node, self.stages.counters, self._to_node, self._cancel_on)
         self._running = True
         self._idle_checked_at = time.monotonic()
@@ -92,20 +80,20 @@ class Ring:
         """Start the data thread."""
         self._thread.start()
 
-    def post(self, order: Order) -> None:
+    def post(self, order: orders.Order) -> None:
         """Give the thread an order; returns at once. Any thread."""
         self.port.post(order)
 
     def begin(self, request: Request) -> None:
         """Start a generation of ours; it fails at once if the data thread has ended. Any thread."""
         if self.own.add(request):
-            self.post(Start(request))
+            self.post(orders.Start(request))
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the thread and close the port. False if the thread is still computing after the deadline."""
         self._running = False
         if self._thread.is_alive():
-            self.post(Shutdown())
+            self.post(orders.Shutdown())
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -179,32 +167,31 @@ class Ring:
 
     def _handle(self, item: object) -> None:
         match item:
-            case Install(hold=hold):
+            case orders.Install(hold=hold):
                 self.stages.shelf.install(hold)
-            case Retire(key=key, now=now):
+            case orders.Retire(key=key, now=now):
                 self.stages.shelf.retire(key, now=now)
-            case Start(request=request):
+            case orders.Start(request=request):
                 self.own.start(request)
-            case Stop(request=request):
+            case orders.Stop(request=request):
                 self.own.stop(request)
-            case Abandon(plan=plan, wire=wire):
+            case orders.Abandon(plan=plan, wire=wire):
                 self.own.abandon(plan, wire)
-            case Migrate(request=request, plan=plan, wire=wire):
+            case orders.Migrate(request=request, plan=plan, wire=wire):
                 self.own.migrate(request, plan, wire)
-            case RequesterLost(node=node, address=address):
+            case orders.RequesterLost(node=node, address=address):
                 self._outbox.forget(address)
                 self.echoes.forget(node)
                 self.stages.shelf.end_of_requester(node)
-            case CameBack(node=node):
-                for wire in self.own.ended_on(node):
-                    self._to_node(node, Cancel(request=wire), None)
-            case Measure(nodes=nodes, bulk=bulk):
+            case orders.CameBack(node=node):
+                self.own.tell_again(node)
+            case orders.Measure(nodes=nodes, bulk=bulk):
                 # In quiet moments: an answer must not wait for that, and would be measured with it.
                 for node in () if self.stages.shelf.figures.sessions or self.requests else nodes:
                     address = self._address_of(node, False)
                     if address is not None:
                         self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
-            case Shutdown():
+            case orders.Shutdown():
                 self._running = False
             case _:
                 message, tensor = cast("tuple[DataMessage, Tensor | None]", item)
@@ -219,8 +206,6 @@ class Ring:
             case Cancel(request=request):
                 self._forget(request)
             case HandOver() | Cache():
-                if isinstance(message, HandOver):
-                    self._steps.drop(message.ended)
                 self._emit(self.handovers.handle(message, tensor))
             case Adopted():
                 self.own.adopted(message)

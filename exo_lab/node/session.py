@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
 
 
+SLOW_TOKENS = 10  # a token that takes so many times the longest one so far is not coming
 ATTEMPT_MARK = "."  # between a request's id and the number of an attempt
 
 
@@ -45,6 +46,7 @@ class Request:
         self.tries = 0  # attempts since the last token
         self.drawn: list[int] = []
         self.first_at: float | None = None  # when the first token came
+        self.longest_s = 0.0  # between two tokens
         self.notices: tuple[str, ...] = ()  # for the user: what happened on the way
         self._lost_at: float | None = None  # since when no token comes, because a stage was lost
         self._suspended = False
@@ -74,6 +76,8 @@ class Request:
             if token.position != self.next_position or token.request != self.wire:
                 return False
             self.next_position += 1
+            if self.first_at is not None and self._lost_at is None:
+                self.longest_s = max(self.longest_s, now - self.moved_at)
             self.moved_at = now
             self.tries = 0
             self.drawn.append(token.token)
@@ -155,6 +159,15 @@ class Request:
     def overdue(self, now: float) -> bool:
         """Has nothing come for longer than the deadline?"""
         return not self.over.is_set() and now - self.moved_at > self.timeout_s
+
+    def stalled(self, now: float, after_s: float) -> bool:
+        """Did tokens come, and then none for much longer than ever between two? A frame may have been lost.
+
+        Asked of an attempt once: a replay may itself take long.
+        """
+        if self.over.is_set() or self._suspended or self.first_at is None or self.tries or self._lost_at is not None:
+            return False
+        return now - self.moved_at > max(after_s, SLOW_TOKENS * self.longest_s)
 
     def _finish(self, error: ExoError | None) -> None:
         self.error = error

@@ -11,12 +11,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds.
 
     `lost_after_s`: silence that means loss; `busy_lost_after_s` where it is known to be only busy. `confirm_s`: how
-    long a peer whose connection broke has to answer one last ping. `sweep_every_s`: how often deadlines of requests
-    are looked at. `greet_again_s`: pause before an address that did not answer is tried once more.
-    `send_timeout_s`: a node that takes no frame for so long cannot be reached. `idle_session_s`: a session that
-    nothing comes for is freed. `retire_after_s`: the shard of a replaced plan still takes requests for so long.
-    `collect_s`: what a node waits for its neighbours' topology, for each hop that they may still go.
-    `measure_every_s`: between two echoes on each link.
+    long a peer whose connection broke has to answer one last ping. `stalled_after_s`: an answer that stops for so
+    long without a reason is replayed. `sweep_every_s`: how often deadlines of requests are looked at.
+    `greet_again_s`: pause before an address that did not answer is tried once more. `send_timeout_s`: a node that
+    takes no frame for so long cannot be reached. `idle_session_s`: a session that nothing comes for is freed.
+    `retire_after_s`: the shard of a replaced plan still takes requests for so long. `collect_s`: what a node waits
+    for its neighbours' topology, for each hop that they may still go. `measure_every_s`: between two echoes on each
+    link.
     """
 
     hello_timeout_s: float = 3.0
@@ -27,6 +28,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     lost_after_s: float = LOST_AFTER_S
     busy_lost_after_s: float = BUSY_LOST_AFTER_S
     sweep_every_s: float = 0.25
+    stalled_after_s: float = 10.0
     send_timeout_s: float = 5.0
     idle_session_s: float = 600.0
     retire_after_s: float = 2.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exo_lab.core.errors import DoesNotFit, ExoError, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
+from exo_lab.core.messages import Cancel, Step
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.node import failover as f
-from tests.node.clusters import arrived, cluster, over, tokens_of, until
+from tests.node.clusters import FAST, arrived, cluster, over, tokens_of, until
 
 PROMPT = tuple(range(5, 25))
 SHORT = {"max_tokens": 24}
@@ -183,6 +185,57 @@ def test_a_cancel_during_the_failover_ends_it():
             assert request.error is not None
             await made.free_of_sessions()
             await until(lambda: not made[0].ring.requests, "it is forgotten")
+
+    asyncio.run(check())
+
+
+def test_a_frame_that_is_lost_on_the_way_costs_a_moment_and_no_token():
+    async def check():
+        timing = msgspec.structs.replace(FAST, stalled_after_s=0.3)
+        async with cluster(3, timing=timing) as made:
+            plan = await made.load((2, 2), (1, 2))
+            gate = made.gates["n1"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            real, lost = made[2].ring._message, []
+
+            def lossy(message, tensor):
+                if isinstance(message, Step) and not lost:
+                    lost.append(message)
+                else:
+                    real(message, tensor)
+
+            made[2].ring._message = lossy
+            gate.open()
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            assert lost
+            assert "no token came for" in request.notices[0]
+            assert request.plan == plan
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_a_stage_that_missed_the_end_of_a_request_hears_of_it_when_it_is_back():
+    async def check():
+        async with cluster(3) as made:
+            await made.load((2, 2), (1, 2))
+            gate = made.gates["n2"]
+            gate.close_before(4)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            outbox, control = made[0].ring._outbox, made[2].parts.control
+            send, handler = outbox.send, control._handler
+            outbox.send = lambda address, message, tensor=None: (
+                None if isinstance(message, Cancel) else send(address, message, tensor)
+            )
+            control._handler = None  # its pings are answered no more
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            gate.open()
+            assert made[2].stages.session_count == 1
+            outbox.send, control._handler = send, handler
+            await made.free_of_sessions()
 
     asyncio.run(check())
 
