@@ -80,7 +80,7 @@ def run(times: int, hows: list[str]) -> list[dict[str, Any]]:
         count = 3
         for round_ in range(times):
             for how in hows:
-                victim = (round_ + len(found)) % 3
+                victim = (round_ + hows.index(how)) % 3
                 found.append(one(cluster, names, victim, how, expected))
                 gone = [node.device.name for node in cluster.nodes() if node.liveness == "lost"]
                 names = [name for name in names if name not in gone]
