@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import FrameError, PeerUnreachable, TransportError
+from exo_lab.core.messages import Cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,13 +124,13 @@ class Outbox:
         return given_up
 
     def drop(self, request: str) -> None:
-        """Forget what waits of a request."""
+        """Forget what waits of a request, but for the word that it is over: without it others would keep it."""
         for lane in self._lanes.values():
-            if any(frame.message.request == request for frame in lane.frames):
-                for frame in lane.frames:
-                    if frame.message.request == request:
-                        self._took(frame)
-                lane.frames = deque(frame for frame in lane.frames if frame.message.request != request)
+            unwanted = [frame for frame in lane.frames if _unwanted(frame, request)]
+            if unwanted:
+                for frame in unwanted:
+                    self._took(frame)
+                lane.frames = deque(frame for frame in lane.frames if not _unwanted(frame, request))
 
     def forget(self, address: str) -> None:
         """A node is gone: forget what waits for it, and close the way to it."""
@@ -160,3 +161,7 @@ class Outbox:
         for frame in self._lanes.pop(address).frames:
             self._took(frame)
             self._unsent.append(Unsent(address, frame.message, error))
+
+
+def _unwanted(frame: _Frame, request: str) -> bool:
+    return frame.message.request == request and not isinstance(frame.message, Cancel)

@@ -258,6 +258,17 @@ def test_a_cancelled_request_and_a_lost_node_leave_nothing_behind(port, outbox):
     assert port.sent == [("b", "2")]
 
 
+def test_the_word_that_a_request_is_over_is_not_forgotten_with_what_waits_of_it(port, outbox):
+    outbox.send("a", step("1"), convert.tokens([1, 2]))
+    outbox.send("a", Cancel(request="1"))
+    outbox.drop("1")
+    assert (outbox._frames, outbox._bytes) == (1, 0)
+    port.room["a"] = 1
+    port.now += 1
+    outbox.flush()
+    assert port.sent == [("a", "1")]
+
+
 def test_too_much_on_its_way_out_is_said(port, outbox, monkeypatch):
     monkeypatch.setattr(outboxes, "MAX_FRAMES", 2)
     monkeypatch.setattr(outboxes, "MAX_BYTES", 100)
