@@ -231,8 +231,8 @@ await step('telemetry moves, stands still on Pause, and is saved as CSV', async 
   await pause.waitFor();
   await grows(4);
   await pause.click();
-  const before = await look();
   const started = Date.now();
+  const before = await look();
   await grows(before.count + 8);
   const after = await look();
   measured.telemetry_per_s = (1000 * (after.count - before.count)) / (Date.now() - started);

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WINDOWS_S = (30, 60, 120, 300, 600)
 WINDOW_S = 60
-CHART_W, CHART_H = 380, 170
+CHART_W, CHART_H = 460, 170
 COLUMNS = 2
 DRAWN = 16  # devices; the table and the CSV have them all
 GREY = "#7a7a7a"  # until the theme's own colour is known
@@ -92,7 +92,7 @@ class Charts:
         self.source = ColumnDataSource({"at": []})
         self._range = Range1d()
         self.figures = [self._figure(metric) for metric in self.metrics]
-        self.legend = Div(text="", tags=[""], width=COLUMNS * CHART_W)
+        self.legend = Div(text="", tags=[""], sizing_mode="stretch_width")
         themed: Any = {"stylesheets": [_THEMED]}
         self.pause = Toggle(label="Pause", width=90, **themed)
         choices: list[Any] = [(str(seconds), f"last {seconds} s") for seconds in WINDOWS_S]
@@ -106,8 +106,10 @@ class Charts:
         self.export = CustomJS(args={"source": self.source, "labels": {}}, code=_EXPORT)
         save = Button(label="Save as CSV", width=110, **themed)
         save.js_on_click(self.export)
-        grid = gridplot(self.figures, ncols=COLUMNS, toolbar_location="right")  # type: ignore[arg-type]
-        self.layout = column(row(self.pause, self.window, save), self.legend, grid)
+        wide: Any = {"sizing_mode": "stretch_width"}  # as wide as the cell, up to a limit
+        grid = gridplot(self.figures, ncols=COLUMNS, toolbar_location="right", **wide)
+        controls = row(self.pause, self.window, save)
+        self.layout = column(controls, self.legend, grid, max_width=COLUMNS * CHART_W, **wide)
         self.catch_up(history, roster)
         if history.moments:
             end = history.moments[-1].at * 1e3
@@ -168,7 +170,7 @@ class Charts:
         from bokeh.plotting import figure
 
         made = figure(
-            width=CHART_W,
+            sizing_mode="stretch_width",
             height=CHART_H,
             x_axis_type="datetime",
             x_range=self._range,
