@@ -49,7 +49,13 @@ TIMING = msgspec.structs.replace(
 BRIEFLY_S = 0.15
 SLOW_S = 0.01
 TWICE = 0.25  # so often a second node goes a moment later
-PARAMS: tuple[dict[str, Any], ...] = ({}, {}, {"temperature": 0.9, "seed": 11}, {"repetition_penalty": 1.2})
+PARAMS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"temperature": 0.9, "seed": 11},
+    {"repetition_penalty": 1.2},
+    {"speculate": 3},
+)
 
 
 @dataclass
