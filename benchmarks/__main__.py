@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other, each in a process of its own."""
+"""Run every benchmark, one after the other, each in a process of its own; then the goals beside what was measured."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-SHARED = ("__init__", "__main__", "measure")
+SHARED = ("__init__", "__main__", "measure", "goals")
 
 
 def main() -> int:
     """The number of benchmarks that failed."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
     failed = [
-        name for name in names if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        name
+        for name in [*names, "goals"]
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
     ]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
