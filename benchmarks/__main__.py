@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SHARED = ("__init__", "__main__", "measure", "goals")
+SHARED = ("__init__", "__main__", "measure", "goals", "random_model")
 
 
 def main() -> int:
