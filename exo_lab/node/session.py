@@ -134,6 +134,8 @@ class Request:
         with self._lock:
             if self.over.is_set():
                 return False
+            if self._suspended:
+                self.notices = self.notices[:-1]  # that it would go on in a moment; the error says what happened
             self._finish(error)
             return True
 
