@@ -193,6 +193,7 @@ VERBS: tuple[Verb, ...] = (
         (
             option("--show", action="store_true", help="print the secret itself: who has it is in"),
             option("--new", action="store_true", help="make a new one; nodes with the old one are left outside"),
+            option("--join", action="store_true", help="take over another cluster's: asks for it, and shows nothing"),
         ),
     ),
     Verb("demo", "three kernels, a real model cut over them, an answer", (), ("shell",)),

@@ -141,7 +141,7 @@ def doctor(desk: Desk, args: Namespace) -> View:
 
 def token(desk: Desk, args: Namespace) -> View:
     """The secret."""
-    return token_view(show=args.show, new=args.new, connected=desk.backend.current() is not None)
+    return token_view(show=args.show, new=args.new, join=args.join, connected=desk.backend.current() is not None)
 
 
 # -- answers -------------------------------------------------------------------------------------------------

@@ -49,6 +49,41 @@ def test_a_secret_from_the_environment_is_not_replaced_behind_its_back(monkeypat
     assert not token_path().exists()
 
 
+def test_join_asks_for_the_other_clusters_secret_keeps_it_privately_and_shows_nothing(monkeypatch):
+    old, other = load_or_create_token(), "Qm9vay1rZWVwZXItcmFpbi1iaWN5Y2xlLWxhbXA"
+    monkeypatch.setattr("getpass.getpass", lambda prompt: f"  {other}\n")
+    view = token_view(show=False, new=False, join=True, connected=True)
+    assert load_or_create_token() == other
+    assert stat.S_IMODE(token_path().stat().st_mode) == 0o600
+    assert fingerprint(other) in view.text()
+    assert "%exo disconnect" in view.text()
+    assert old not in view.text()
+    assert other not in view.text()
+
+
+@pytest.mark.parametrize("typed", ["", "short", "a" * 43, EOFError(), RuntimeError("no stdin")])
+def test_what_cannot_be_a_secret_leaves_the_old_one(monkeypatch, typed):
+    old = load_or_create_token()
+
+    def ask(prompt):
+        if isinstance(typed, Exception):
+            raise typed
+        return typed
+
+    monkeypatch.setattr("getpass.getpass", ask)
+    with pytest.raises(ConfigError, match=r"what was typed|nobody can be asked"):
+        token_view(show=False, new=False, join=True, connected=False)
+    assert load_or_create_token() == old
+
+
+def test_join_and_new_exclude_each_other_and_neither_overrules_the_environment(monkeypatch):
+    with pytest.raises(ConfigError, match="give one of them"):
+        token_view(show=False, new=True, join=True, connected=False)
+    monkeypatch.setenv("EXO_LAB_TOKEN", "0123456789abcdef" * 4)
+    with pytest.raises(ConfigError, match="EXO_LAB_TOKEN"):
+        token_view(show=False, new=False, join=True, connected=False)
+
+
 def test_fingerprints_tell_secrets_apart_and_do_not_contain_them():
     assert fingerprint("a" * 40) != fingerprint("b" * 40)
     assert len(fingerprint("a" * 40)) == 9
