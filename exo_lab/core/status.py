@@ -18,7 +18,7 @@ Liveness = Literal["alive", "suspect", "lost"]
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as seen from here. `latency_s` is half the last round trip; `seen_s_ago` since it last spoke."""
+    """One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke."""
 
     device: Device
     liveness: Liveness = "alive"

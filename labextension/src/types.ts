@@ -165,7 +165,7 @@ export interface ClusterStatus {
   readonly problems: ReadonlyArray<string>;
 }
 
-/** One node as seen from here. `latency_s` is half the last round trip; `seen_s_ago` since it last spoke. */
+/** One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke. */
 export interface NodeStatus {
   readonly device: Device;
   readonly liveness: 'alive' | 'lost' | 'suspect';
