@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from benchmarks.contestants.transformers_ import forward
 from benchmarks.measure import REPEATS, interleave, median, ratio, report
 from benchmarks.random_model import RandomSource
 from exo_lab.core.model import ModelConfig
@@ -83,12 +84,11 @@ def transformers_decode(config: ModelConfig, device: str) -> Callable[[int, int]
     @torch.inference_mode()
     def decode(prompt: int, answer: int) -> float:
         ids = torch.ones(1, prompt, dtype=torch.long, device=device)
-        out = model(ids, use_cache=True)
+        logits, cache = forward(model, ids)
         began = time.perf_counter()
         for _ in range(answer):
-            token = out.logits[:, -1:].argmax(-1)
-            out = model(token, past_key_values=out.past_key_values, use_cache=True)
-        out.logits[:, -1:].argmax(-1).item()  # waits for the device
+            logits, cache = forward(model, logits[:, -1:].argmax(-1), cache)
+        logits[:, -1:].argmax(-1).item()  # waits for the device
         return answer / (time.perf_counter() - began)
 
     return decode

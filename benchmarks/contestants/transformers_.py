@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 import torch
 
 from benchmarks.contestants.base import serve
+
+
+def forward(model: Any, ids: torch.Tensor, cache: Any = None, **options: Any) -> tuple[torch.Tensor, Any]:
+    """Logits and the cache, whose name changed with Transformers 5.24."""
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    given = {} if cache is None else {name: cache}
+    out = model(ids, use_cache=True, **given, **options)
+    return out.logits, getattr(out, name)
 
 
 class Transformers:
@@ -25,13 +34,12 @@ class Transformers:
     @torch.inference_mode()
     def prefill(self, ids: list[int]) -> None:
         """All at once, as its own generate() does."""
-        out = self.model(torch.tensor([ids]), use_cache=True, logits_to_keep=1)
-        self.cache = out.past_key_values
+        _, self.cache = forward(self.model, torch.tensor([ids]), logits_to_keep=1)
 
     @torch.inference_mode()
     def decode(self, token: int, position: int) -> None:
         """One token."""
-        self.model(torch.tensor([[token]]), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        forward(self.model, torch.tensor([[token]]), self.cache, logits_to_keep=1)
 
 
 if __name__ == "__main__":
