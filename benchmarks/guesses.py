@@ -34,7 +34,8 @@ def measure(repeats: int) -> dict[str, Any]:
         def rate(name: str, most: int) -> float:
             done = cluster.generate(PROMPTS[name], max_tokens=TOKENS, speculate=most).result()
             said[name].add(tuple(event.token for event in done.tokens))
-            return (len(done.tokens) - 1) / (done.tokens[-1].at_s - done.tokens[0].at_s)
+            assert done.stats.tokens_per_s is not None
+            return done.stats.tokens_per_s
 
         for name in PROMPTS:
             cases = {str(most): lambda name=name, most=most: rate(name, most) for most in MOST}

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from exo_lab.core.errors import CorruptModel
+from exo_lab.models.layout import shapes
 
 if TYPE_CHECKING:
     from exo_lab.core.model import ModelConfig
@@ -49,7 +50,7 @@ class RandomSource:
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self._shapes = _shapes(config)
+        self._shapes = shapes(config)
         layer = sum(2 * int(np.prod(shape)) for name, shape in self._shapes.items() if name.startswith("blk.0."))
         matrix = 2 * config.vocab_size * config.hidden_size
         self._config = msgspec.structs.replace(
@@ -73,28 +74,3 @@ class RandomSource:
 
     def close(self) -> None:
         """Nothing to free."""
-
-
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    query, key_value = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    found: dict[str, tuple[int, ...]] = {"token_embd.weight": (config.vocab_size, hidden)}
-    for layer in range(config.n_layers):
-        found |= {
-            f"blk.{layer}.{name}.weight": shape
-            for name, shape in {
-                "attn_norm": (hidden,),
-                "attn_q": (query, hidden),
-                "attn_k": (key_value, hidden),
-                "attn_v": (key_value, hidden),
-                "attn_output": (hidden, query),
-                "ffn_norm": (hidden,),
-                "ffn_gate": (inner, hidden),
-                "ffn_up": (inner, hidden),
-                "ffn_down": (hidden, inner),
-            }.items()
-        }
-    found["output_norm.weight"] = (hidden,)
-    if not config.tied_embeddings:
-        found["output.weight"] = (config.vocab_size, hidden)
-    return found

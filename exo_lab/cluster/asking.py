@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from exo_lab.models.tokenizer import Tokenizer
 
 DEFAULT_MODEL = "smollm2-135m"
+
+Made = TypeVar("Made", bound=msgspec.Struct)
 
 
 class Question(NamedTuple):
@@ -51,10 +53,7 @@ def prepare(
         ConfigError: an option is wrong, or the prompt is empty.
         PromptTooLong: prompt and max_tokens exceed the model's context.
     """
-    try:
-        params = msgspec.convert(_without_none(options), SamplingParams)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"sampling: {exc}") from exc
+    params = options_as(SamplingParams, "sampling", options, none_is_unset=True)
     text, ids = encode(tokenizer, prompt, raw, system)
     room = loaded.config.context_length
     if not ids:
@@ -82,9 +81,18 @@ def chosen(loaded: Sequence[LoadedModel], references: Mapping[str, ModelRef], mo
     raise ConfigError(f"{wanted}; loaded are {names}")
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    known = SamplingParams.__struct_fields__
-    unknown = [name for name in values if name not in known]
+def options_as(kind: type[Made], what: str, options: Mapping[str, Any], *, none_is_unset: bool = False) -> Made:
+    """Options as a user gives them, as a struct; `what` they are, for the error. None may mean that one was not given.
+
+    Raises:
+        ConfigError: an option that there is not, or a value that it cannot have.
+    """
+    known = kind.__struct_fields__
+    unknown = [name for name in options if name not in known]
     if unknown:
         raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
-    return {name: value for name, value in values.items() if value is not None}
+    try:
+        given = {name: value for name, value in options.items() if value is not None or not none_is_unset}
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{what}: {exc}") from exc

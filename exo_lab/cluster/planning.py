@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from exo_lab.cluster.asking import options_as
 from exo_lab.cluster.catalogue import config_of
-from exo_lab.core.errors import ConfigError
 from exo_lab.core.status import PlanPreview
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
@@ -93,10 +93,4 @@ def wish_of(options: Mapping[str, Any]) -> Wish:
     Raises:
         ConfigError: an option that there is not, or a value that it cannot have.
     """
-    unknown = [name for name in options if name not in Wish.__struct_fields__]
-    if unknown:
-        raise ConfigError(f"no option {', '.join(unknown)}; there are {', '.join(Wish.__struct_fields__)}")
-    try:
-        return msgspec.convert(dict(options), Wish)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"plan: {exc}") from exc
+    return options_as(Wish, "plan", options)

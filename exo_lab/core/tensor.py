@@ -33,3 +33,8 @@ class Tensor:
     def nbytes(self) -> int:
         """Size in bytes."""
         return self.data.nbytes
+
+    def rows(self, start: int, end: int) -> Tensor:
+        """Rows [start, end) of at least one, in the same memory."""
+        size = self.nbytes // self.shape[0]
+        return Tensor(self.dtype, (end - start, *self.shape[1:]), self.data.cast("B")[start * size : end * size])

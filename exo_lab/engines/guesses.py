@@ -23,16 +23,7 @@ def forward(engine: Engine, step: Step, x: Tensor, want: Want) -> Tensor | None:
     count = x.shape[0]
     if not step.guesses or count <= engine.info.together:
         return engine.forward(step.request, x, step.position, want)
-    size = x.nbytes // count
-    parts = [
-        engine.forward(
-            step.request,
-            Tensor(x.dtype, (1, *x.shape[1:]), x.data.cast("B")[row * size : (row + 1) * size]),
-            step.position + row,
-            want,
-        )
-        for row in range(count)
-    ]
+    parts = [engine.forward(step.request, x.rows(row, row + 1), step.position + row, want) for row in range(count)]
     there = [part for part in parts if part is not None]
     if not there:
         return None

@@ -79,6 +79,18 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the model and the shape that the config demands."""
+    per_layer = layer_shapes(config)
+    wanted: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
+    for layer in range(config.n_layers):
+        wanted |= {f"blk.{layer}.{part}": shape for part, shape in per_layer.items()}
+    wanted[OUTPUT_NORM] = (config.hidden_size,)
+    if not config.tied_embeddings:
+        wanted[OUTPUT] = wanted[EMBEDDING]
+    return wanted
+
+
 def check_tensors(config: ModelConfig, tensors: Mapping[str, TensorInfo], where: object) -> None:
     """Do the tensors make the model that the config describes, no more and no less?
 
@@ -94,13 +106,7 @@ def check_tensors(config: ModelConfig, tensors: Mapping[str, TensorInfo], where:
         )
     if config.n_layers > len(tensors):  # before anything is made for each of that many layers
         raise CorruptModel(f"{where} says that it has {config.n_layers} layers, but holds {len(tensors)} tensors")
-    per_layer = layer_shapes(config)
-    wanted: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
-    for layer in range(config.n_layers):
-        wanted |= {f"blk.{layer}.{part}": shape for part, shape in per_layer.items()}
-    wanted[OUTPUT_NORM] = (config.hidden_size,)
-    if not config.tied_embeddings:
-        wanted[OUTPUT] = wanted[EMBEDDING]
+    wanted = shapes(config)
     for name, shape in wanted.items():
         info = tensors.get(name)
         if info is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.messages import FinishReason, StageTiming, Step, Token
 from exo_lab.engines import convert, sampling
-from exo_lab.node.outgoing import ToAddress, ToNode
+from exo_lab.node.outgoing import ToAddress, ToNode, first_step
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -88,13 +88,6 @@ class Chooser:
         if lookup is not None and room > 0:
             session.guessed = lookup.guess(min(sampling_params.speculate, room))
             self._counters["guesses"] += len(session.guessed)
-        following = Step(
-            request=step.request,
-            model=step.model,
-            epoch=step.epoch,
-            proposer=step.proposer,
-            stage=0,
-            position=position,
-            guesses=len(session.guessed),
-        )
-        return ToNode(session.hold.plan.devices[0], following, convert.tokens([token, *session.guessed]))
+        plan = session.hold.plan
+        following = first_step(plan, step.request, position, guesses=len(session.guessed))
+        return ToNode(plan.devices[0], following, convert.tokens([token, *session.guessed]))

@@ -10,17 +10,15 @@ import time
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, FrameError, GenerationError, NodeError, NodeLost, PlanError, StaleEpoch
-from exo_lab.core.messages import Adopted, Cache, Failed, HandOver
-from exo_lab.core.tensor import Tensor
+from exo_lab.core.messages import Adopted, Cache, HandOver
 from exo_lab.engines.base import KvExport
 from exo_lab.node.holds import PlanKey
-from exo_lab.node.outgoing import ToAddress, ToNode
-from exo_lab.node.stage import MAX_ERROR_CHARACTERS
+from exo_lab.node.outgoing import ToAddress, ToNode, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exo_lab.core.messages import SessionSpec
+    from exo_lab.core.tensor import Tensor
     from exo_lab.node.holds import Hold
     from exo_lab.node.shelf import Shelf
 
@@ -62,7 +60,7 @@ class Handovers:
         except ExoError as exc:
             self.forget(message.request)
             replayable = not isinstance(exc, PlanError | GenerationError | StaleEpoch)  # these would come again
-            return [_failure(message.request, message.spec, NodeLost(str(exc)) if replayable else exc, self._node)]
+            return [failure(message.request, message.spec, NodeLost(str(exc)) if replayable else exc, self._node)]
 
     def forget(self, request: str) -> None:
         """It is not wanted any more."""
@@ -145,12 +143,4 @@ def _first(tensor: Tensor, rows: int) -> Tensor:
     """The first rows."""
     if not 0 < rows <= tensor.shape[0]:
         raise NodeError(f"a cache holds {tensor.shape[0]} positions, {rows} are needed")
-    size = tensor.nbytes // tensor.shape[0] * rows
-    return Tensor(tensor.dtype, (rows, *tensor.shape[1:]), tensor.data.cast("B")[:size])
-
-
-def _failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAddress:
-    text = str(error)[:MAX_ERROR_CHARACTERS]
-    return ToAddress(
-        spec.requester, spec.reply_to, Failed(request=request, error=type(error).__name__, message=text, node=node)
-    )
+    return tensor.rows(0, rows)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_lab.core.messages import Failed, SessionSpec, Step
+
 if TYPE_CHECKING:
-    from exo_lab.core.messages import Cache, DataMessage, Step
+    from exo_lab.core.errors import ExoError
+    from exo_lab.core.messages import Cache, DataMessage
+    from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
     from exo_lab.engines.base import Want
     from exo_lab.node.shelf import StageSession
+
+MAX_ERROR_CHARACTERS = 4000  # it may quote what a peer sent
 
 
 class ToNode(NamedTuple):
@@ -41,3 +47,27 @@ class Ready(NamedTuple):
         if not self.session.hold.is_last or not self.step.final:
             return "none"
         return "all" if self.step.guesses else "last"
+
+
+def failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAddress:
+    """What a requester is told of a request that cannot go on at `node`."""
+    text = str(error)[:MAX_ERROR_CHARACTERS]
+    failed = Failed(request=request, error=type(error).__name__, message=text, node=node)
+    return ToAddress(spec.requester, spec.reply_to, failed)
+
+
+def first_step(
+    plan: Plan, request: str, position: int, *, final: bool = True, guesses: int = 0, spec: SessionSpec | None = None
+) -> Step:
+    """A step for the plan's first stage; fields as in `Step`."""
+    return Step(
+        request=request,
+        model=plan.model,
+        epoch=plan.epoch,
+        proposer=plan.proposer,
+        stage=0,
+        position=position,
+        final=final,
+        guesses=guesses,
+        spec=spec,
+    )

@@ -15,6 +15,7 @@ from exo_lab.core.messages import Cancel, HandOver, Step
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.failover import parts
+from exo_lab.node.outgoing import first_step
 from exo_lab.node.session import ATTEMPT_MARK
 
 if TYPE_CHECKING:
@@ -99,16 +100,8 @@ class OwnRequests:
         for position, part in parts(request.prompt, request.drawn, PREFILL_CHUNK):
             if request.over.is_set():
                 return
-            step = Step(
-                request=request.wire,
-                model=plan.model,
-                epoch=plan.epoch,
-                proposer=plan.proposer,
-                stage=0,
-                position=position,
-                final=position + len(part) == known,
-                spec=request.spec if position == 0 else None,
-            )
+            final, spec = position + len(part) == known, request.spec if position == 0 else None
+            step = first_step(plan, request.wire, position, final=final, spec=spec)
             self._send(plan.devices[0], step, convert.tokens(part))
 
     def migrate(self, request: Request, plan: Plan, wire: str) -> None:
@@ -132,14 +125,7 @@ class OwnRequests:
             return
         del self._adopting[message.request]
         plan = request.plan
-        step = Step(
-            request=request.wire,
-            model=plan.model,
-            epoch=plan.epoch,
-            proposer=plan.proposer,
-            stage=0,
-            position=request.known - 1,
-        )
+        step = first_step(plan, request.wire, request.known - 1)
         self._send(plan.devices[0], step, convert.tokens([request.drawn[-1]]))
 
     def abandon(self, plan: Plan, wire: str) -> None:

@@ -11,15 +11,17 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
-from exo_lab.core.messages import Failed, SessionSpec, StageTiming, Step
+from exo_lab.core.messages import SessionSpec, StageTiming, Step
 from exo_lab.engines import convert
 from exo_lab.engines.base import Part
 from exo_lab.engines.guesses import forward
 from exo_lab.node.checks import check_step
 from exo_lab.node.choosing import Chooser
 from exo_lab.node.holds import Hold, PlanKey
-from exo_lab.node.outgoing import Ready, ToAddress, ToNode
+from exo_lab.node.outgoing import Ready, ToAddress, ToNode, failure
 from exo_lab.node.shelf import Shelf, StageSession
 from exo_lab.node.steps import decodes
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from exo_lab.core.tensor import Tensor
 
 log = logging.getLogger(__name__)
-
-MAX_ERROR_CHARACTERS = 4000  # it may quote what a peer sent
 
 
 class Stages:
@@ -169,9 +169,7 @@ class Stages:
     def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[ToNode | ToAddress]:
         self.counters[f"failed: {type(error).__name__}"] += 1
         self.shelf.end(step.request)
-        name, text = type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS]
-        failed = Failed(request=step.request, error=name, message=text, node=self.node)
-        return [ToAddress(spec.requester, spec.reply_to, failed)]
+        return [failure(step.request, spec, error, self.node)]
 
     def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
         step, session, x, started = one
@@ -188,18 +186,7 @@ class Stages:
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
         timing = StageTiming(self.node, compute_s, self._clock() - started)
         hold.meter.handled(timing.handling_s - compute_s)
-        return Step(
-            request=step.request,
-            model=step.model,
-            epoch=step.epoch,
-            proposer=step.proposer,
-            stage=hold.stage + 1,
-            position=step.position,
-            final=step.final,
-            guesses=step.guesses,
-            spec=step.spec,
-            timings=(*step.timings, timing),
-        )
+        return msgspec.structs.replace(step, stage=hold.stage + 1, timings=(*step.timings, timing))
 
     # -- checks ------------------------------------------------------------------------------------------
 
