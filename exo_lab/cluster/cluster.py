@@ -15,7 +15,7 @@ from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.cluster.models import Models
 from exo_lab.cluster.rebalance import Rebalancer, policy_of
-from exo_lab.core.errors import NodeError
+from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
 from exo_lab.node.build import build
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exo_lab.core.messages import Stats
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
+    from exo_lab.launch.trouble import How
     from exo_lab.node.doctor import Finding
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
 
@@ -188,6 +189,18 @@ class Cluster(Models):
     def down(self, names: Sequence[str] | None = None) -> int:
         """End kernels that `up` started; all of them if no names are given. Returns how many."""
         return 0 if self._kernels is None else self._kernels.stop(names)
+
+    def fail(self, name: str, how: How = "kill") -> None:
+        """Rehearse a loss: kill or freeze a kernel that `up` started on this machine, or thaw a frozen one.
+
+        Raises:
+            ConfigError: it was not started here, is not on this machine or is gone already.
+        """
+        from exo_lab.launch.trouble import trouble
+
+        if self._kernels is None:
+            raise ConfigError(f"{name!r} was not started here; only kernels that %exo up started can be made to fail")
+        trouble(self._kernels, name, how)
 
     # -- the end -----------------------------------------------------------------------------------------
 

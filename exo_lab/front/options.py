@@ -119,6 +119,15 @@ VERBS: tuple[Verb, ...] = (
         (option("names", nargs="*", metavar="NODE", words="node", help="which ones (default: all)"),),
         ("cell",),
     ),
+    Verb(
+        "fail",
+        "rehearse a loss: kill or freeze a kernel that up started, or thaw a frozen one",
+        (
+            option("name", metavar="NODE", words="node", help="which one"),
+            option("--how", choices=("kill", "freeze", "thaw"), default="kill", help="what happens (default: kill)"),
+        ),
+        ("cell",),
+    ),
     Verb("node", "run a node until it is stopped", CONNECT, ("shell",)),
     Verb("status", "everything at a glance: nodes, models, what is wrong"),
     Verb("nodes", "the nodes: who is alive, what they have, what they hold"),

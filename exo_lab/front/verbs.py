@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from exo_lab.generation import Generation
 
 
+FAILED = {"kill": "killed, without a goodbye", "freeze": "frozen; --how thaw lets it go on", "thaw": "goes on"}
 TIMEOUT_S = 120.0  # longest wait for one token, where nothing else was said
 
 
@@ -120,6 +121,12 @@ def down(desk: Desk, args: Namespace) -> View:
     return MessageView(f"{show_count(desk.cluster().down(args.names or None), 'kernel')} ended.")
 
 
+def fail(desk: Desk, args: Namespace) -> View:
+    """Rehearse a loss."""
+    desk.cluster().fail(args.name, args.how)
+    return MessageView(f"{clean_name(args.name)}: {FAILED[args.how]}.")
+
+
 # -- looking -------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +194,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "disconnect": disconnect,
     "up": up,
     "down": down,
+    "fail": fail,
     "status": status,
     "nodes": nodes,
     "doctor": doctor,

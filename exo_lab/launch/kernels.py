@@ -20,6 +20,7 @@ import psutil
 import exo_lab
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.launch.leash import Holder
+from exo_lab.launch.orders import worker_orders
 from exo_lab.launch.worker import WorkerOrder, WorkerReport
 from exo_lab.transport.keys import TOKEN_VARIABLE
 
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
-MAX_KERNELS = 64
 LOCAL = "local"
 
 
@@ -43,6 +43,7 @@ class _Set(msgspec.Struct):
     client: Any
     nodes: dict[str, tuple[int, WorkerReport]]  # name -> (engine id, report)
     folder: Any
+    local: bool
 
 
 class Kernels:
@@ -61,6 +62,23 @@ class Kernels:
     def names(self) -> tuple[str, ...]:
         """Names of the nodes that were started and not ended."""
         return tuple(name for one in self._sets for name in one.nodes)
+
+    def local_pid(self, name: str) -> int:
+        """The process id of a kernel that was started on this machine.
+
+        Raises:
+            ConfigError: no kernel of this name was started here, or it runs on another machine.
+        """
+        made = self._set_of(name)
+        if not made.local:
+            raise ConfigError(f"{name} runs on another machine; this needs one that %exo up started on this one")
+        return made.nodes[name][1].pid
+
+    def _set_of(self, name: str) -> _Set:
+        for made in self._sets:
+            if name in made.nodes:
+                return made
+        raise ConfigError(f"{name!r} was not started here; started here are: {', '.join(self.names) or 'none'}")
 
     def start(
         self,
@@ -99,7 +117,13 @@ class Kernels:
             ConfigError: an option is wrong.
             NodeError: not all of them came up; those that did are ended again.
         """
-        orders = self._orders(cluster, count, memory, slow, names, threads, engines, engine)
+        if names is None:
+            names = [f"kernel-{self._count + i + 1}" for i in range(count)]
+        here = engines == LOCAL
+        orders = worker_orders(
+            cluster, count, memory=memory, slow=slow, names=names, threads=threads, engine=engine, local=here
+        )
+        self._count += count
         deadline = time.monotonic() + timeout_s
         say = progress or (lambda _: None)
         say(f"starting {count} kernels")
@@ -115,56 +139,6 @@ class Kernels:
         say("ready")
         return tuple(report.id for _, report in made.nodes.values())
 
-    def _orders(
-        self,
-        cluster: Cluster,
-        count: int,
-        memory: Sequence[int] | None,
-        slow: Sequence[float] | None,
-        names: Sequence[str] | None,
-        threads: int | None,
-        engines: str,
-        engine: str,
-    ) -> list[WorkerOrder]:
-        if not 1 <= count <= MAX_KERNELS:
-            raise ConfigError(f"up takes 1 to {MAX_KERNELS} kernels, got {count}")
-        for what, values in (("memory", memory), ("slow", slow), ("names", names)):
-            if values is not None and len(values) != count:
-                raise ConfigError(f"{what} has {len(values)} values for {count} kernels; give one for each")
-        if memory is not None and min(memory) < 1:
-            raise ConfigError("memory must be at least one byte")
-        if slow is not None and min(slow) < 1:
-            raise ConfigError(
-                f"slow must be 1 or more, got {min(slow):g}; a device cannot be emulated faster than it is"
-            )
-        if names is None:
-            names = [f"kernel-{self._count + i + 1}" for i in range(count)]
-        taken = {node.device.name for node in cluster.nodes() if node.liveness != "lost"}
-        clash = [name for name in names if name in taken or list(names).count(name) > 1]
-        if clash:
-            raise ConfigError(f"the name {clash[0]!r} is taken; give others with --names")
-        self._count += count
-        local = engines == LOCAL
-        if not local and cluster.options.bind.startswith("127."):
-            raise ConfigError(
-                f"kernels started by {engines} cannot reach this node, which listens on {cluster.options.bind} only. "
-                "Connect with %exo connect --lan first."
-            )
-        share = max(1, (os.cpu_count() or 1) // count)
-        return [
-            WorkerOrder(
-                name=names[i],
-                bind="127.0.0.1" if local else "0.0.0.0",
-                peers=(cluster.node.card.control,),
-                memory_bytes=memory[i] if memory else 0,
-                slowdown=slow[i] if slow else 1.0,
-                threads=threads if threads is not None else share if local else 0,
-                engine=engine,
-                holder=Holder.of(os.getpid()) if local else None,
-            )
-            for i in range(count)
-        ]
-
     def _launch(self, count: int, engines: str, profile: str | None, timeout_s: float) -> _Set:
         import ipyparallel
 
@@ -175,7 +149,7 @@ class Kernels:
             options["engines"] = engines
             options["controller_ip"] = "*"
         made = ipyparallel.Cluster(n=count, log_level=logging.ERROR, shutdown_atexit=True, **options)
-        kernels = _Set(made, None, {}, folder)
+        kernels = _Set(made, None, {}, folder, engines == LOCAL)
         try:
             made.start_controller_sync()
             made.start_engines_sync(n=count, **({"environment": self._environment()} if engines == LOCAL else {}))
@@ -236,10 +210,8 @@ class Kernels:
             ConfigError: a name that was not started here.
         """
         if names is not None:
-            unknown = [name for name in names if name not in self.names]
-            if unknown:
-                there = ", ".join(self.names) or "none"
-                raise ConfigError(f"{unknown[0]!r} was not started here; started here are: {there}")
+            for name in names:
+                self._set_of(name)
         count = 0
         for made in list(self._sets):
             mine = [name for name in made.nodes if names is None or name in names]

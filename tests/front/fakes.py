@@ -128,6 +128,9 @@ class FakeCluster:
         self._called("down", names=names)
         return 3 if names is None else len(names)
 
+    def fail(self, name: str, how: str) -> None:
+        self._called("fail", name=name, how=how)
+
     def close(self) -> None:
         self.closed = True
 

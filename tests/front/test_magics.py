@@ -255,6 +255,13 @@ def test_up_takes_its_lists_and_shows_the_nodes_in_the_output_that_showed_progre
     assert len({output["transient"]["display_id"] for output in ran.outputs}) == 1
 
 
+def test_fail_rehearses_a_loss_and_kills_where_nothing_else_is_said(run, cluster):
+    assert "killed" in run("%exo fail kernel-2").stdout
+    assert cluster.options_of("fail") == {"name": "kernel-2", "how": "kill"}
+    assert "frozen" in run("%exo fail kernel-2 --how freeze").stdout
+    assert "goes on" in run("%exo fail kernel-2 --how thaw").stdout
+
+
 def test_down_ends_all_or_those_that_are_named(run, cluster):
     assert "3 kernels ended" in run("%exo down").stdout
     assert cluster.options_of("down")["names"] is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -134,22 +133,35 @@ def test_an_emulated_device_says_so_and_refuses_what_it_has_no_memory_for(cluste
 
 
 def test_an_answer_goes_on_with_the_same_tokens_when_a_kernel_is_killed(cluster):
-    victim = cluster.up(1, names=["victim"], threads=1)[0]
+    cluster.up(1, names=["victim"], threads=1)
     cluster.load("smollm2-135m", devices=["kernel-1", "victim"])
     asked = {"prompt": PROMPT + " Write a long essay.", "max_tokens": 60}
     whole = cluster.generate(**asked).result(WITHIN_S).text
     generation = cluster.generate(**asked)
     assert generation.poll(WITHIN_S)
-    pid = next(
-        report.pid
-        for made in cluster._kernels._sets
-        for _, report in made.nodes.values()
-        if report.id == victim.device.id
-    )
-    os.kill(pid, signal.SIGKILL)
+    cluster.fail("victim")
     assert generation.result(timeout_s=WITHIN_S).text == whole
     assert "victim" in generation.notices[0]
     assert cluster.down(["victim"]) == 1
+
+
+def test_a_kernel_can_be_frozen_and_thawed_and_only_one_that_was_started_here(cluster):
+    cluster.up(1, names=["sleeper"], threads=1)
+    pid = cluster._kernels.local_pid("sleeper")
+    try:
+        cluster.fail("sleeper", "freeze")
+        assert eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        cluster.fail("sleeper", "thaw")
+        assert eventually(lambda: psutil.Process(pid).status() != psutil.STATUS_STOPPED)
+        for name, how, says in (("notebook", "kill", "was not started here"), ("sleeper", "melt", "not 'melt'")):
+            with pytest.raises(ConfigError, match=says):
+                cluster.fail(name, how)
+        cluster.fail("sleeper", "kill")
+        assert eventually(lambda: not psutil.pid_exists(pid))
+        with pytest.raises(ConfigError, match="gone already"):
+            cluster.fail("sleeper")
+    finally:
+        cluster.down(["sleeper"])
 
 
 def test_down_ends_every_process(real_model):

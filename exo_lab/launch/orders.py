@@ -1,0 +1,67 @@
+"""What each kernel that is to be started must become: options checked and spelt out. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from exo_lab.core.errors import ConfigError
+from exo_lab.launch.leash import Holder
+from exo_lab.launch.worker import WorkerOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exo_lab.cluster.cluster import Cluster
+
+MAX_KERNELS = 64
+
+
+def worker_orders(
+    cluster: Cluster,
+    count: int,
+    *,
+    memory: Sequence[int] | None,
+    slow: Sequence[float] | None,
+    names: Sequence[str],
+    threads: int | None,
+    engine: str,
+    local: bool,
+) -> list[WorkerOrder]:
+    """One order a kernel; the arguments are those of `Kernels.start`. `local`: on this machine.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    if not 1 <= count <= MAX_KERNELS:
+        raise ConfigError(f"up takes 1 to {MAX_KERNELS} kernels, got {count}")
+    for what, values in (("memory", memory), ("slow", slow), ("names", names)):
+        if values is not None and len(values) != count:
+            raise ConfigError(f"{what} has {len(values)} values for {count} kernels; give one for each")
+    if memory is not None and min(memory) < 1:
+        raise ConfigError("memory must be at least one byte")
+    if slow is not None and min(slow) < 1:
+        raise ConfigError(f"slow must be 1 or more, got {min(slow):g}; a device cannot be emulated faster than it is")
+    taken = {node.device.name for node in cluster.nodes() if node.liveness != "lost"}
+    clash = [name for name in names if name in taken or list(names).count(name) > 1]
+    if clash:
+        raise ConfigError(f"the name {clash[0]!r} is taken; give others with --names")
+    if not local and cluster.options.bind.startswith("127."):
+        raise ConfigError(
+            f"kernels on other machines cannot reach this node, which listens on {cluster.options.bind} only. "
+            "Connect with %exo connect --lan first."
+        )
+    share = max(1, (os.cpu_count() or 1) // count)
+    return [
+        WorkerOrder(
+            name=names[i],
+            bind="127.0.0.1" if local else "0.0.0.0",
+            peers=(cluster.node.card.control,),
+            memory_bytes=memory[i] if memory else 0,
+            slowdown=slow[i] if slow else 1.0,
+            threads=threads if threads is not None else share if local else 0,
+            engine=engine,
+            holder=Holder.of(os.getpid()) if local else None,
+        )
+        for i in range(count)
+    ]
