@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import report
-from exo_lab.front.comparison_svg import as_file, comparison_svg
+from exo_lab.front.comparison_svg import comparison_svg
+from exo_lab.front.svg import as_file
 from exo_lab.planning.comparison import PUBLISHED, SETTING, Row, compare
 
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "comparison.svg"

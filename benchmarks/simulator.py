@@ -17,8 +17,8 @@ from benchmarks.measure import report
 from benchmarks.planner import model
 from exo_lab.core.device import Device, Flops
 from exo_lab.core.topology import Sighting, link, topology
-from exo_lab.front.comparison_svg import as_file
 from exo_lab.front.gantt_svg import gantt_svg
+from exo_lab.front.svg import as_file
 from exo_lab.planning.choose import choose
 from exo_lab.planning.comparison import SETTING
 from exo_lab.planning.problem import Problem

@@ -109,6 +109,7 @@ def _visit(backend: Any, args: Namespace) -> None:
             if name == "ask":
                 verbs.answer(desk, args, _prompt(args))
                 return
+            args.visitor = cluster.id
             if name in ON_PAPER:
                 args.nodes = _others(cluster)
             if name in ("plan", "load"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exo_lab.front.html import INK
 from exo_lab.front.palette import Mark
 from exo_lab.front.svg import box, label, n, picture
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 WIDTH, LEFT, TOP = 760, 152, 44
 ROW, BAR = 40, 22
 PANEL, VALUE = 190, 104  # width of a panel's longest bar, and of the text behind it
-SCHEMES = (
-    "<style>:root{--jp-ui-font-color1:#1f1f1f}"
-    "@media(prefers-color-scheme:dark){:root{--jp-ui-font-color1:#e6e6e6}}</style>"
-)
 
 
 def comparison_svg(rows: Sequence[Row], published: dict[str, Figures]) -> str:
@@ -56,11 +51,6 @@ def comparison_svg(rows: Sequence[Row], published: dict[str, Figures]) -> str:
     parts.append(label(LEFT + 8, height - 10, "what the source states", size=11, faint=True))
     said = ", ".join(f"{row.strategy} {row.memory_use:.0%} and {row.completion_s:.1f} s" for row in rows)
     return picture(WIDTH, height, f"memory use and completion time, predicted: {said}", "".join(parts))
-
-
-def as_file(svg: str) -> str:
-    """A drawing that is a file of its own: it follows the reader's light or dark scheme by itself."""
-    return svg.replace(">", f">{SCHEMES}", 1).replace(f"color:{INK};display:block", "color:var(--jp-ui-font-color1)")
 
 
 def _bar(x: float, y: float, mark: Mark, share: float, stated: float | None, text: str, said: str) -> str:

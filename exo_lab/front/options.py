@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from exo_lab.front.option import Option, Words, integer, list_of, names_list, number, option, size, unescape, weights
+from exo_lab.front.options_operating import TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
 
 __all__ = ["Option", "Words", "names_list", "unescape"]
@@ -165,7 +166,7 @@ VERBS: tuple[Verb, ...] = (
         "models on this machine, and those that are loaded",
         (option("--fetch", metavar="MODEL", words="model", help="bring a model to this machine"),),
     ),
-    Verb("topology", "devices, links and the token on its way; live in JupyterLab, a picture elsewhere", (), ("cell",)),
+    Verb("topology", "devices, links and who holds what; without `show`, live in JupyterLab", TOPOLOGY),
     Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
     Verb(
         "telemetry",
@@ -215,7 +216,7 @@ VERBS: tuple[Verb, ...] = (
 )
 ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
-LOOKING = ("status", "nodes", "plan", *ON_PAPER, "load", "unload", "ask")
+LOOKING = ("status", "nodes", "topology", "plan", *ON_PAPER, "load", "unload", "ask")
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

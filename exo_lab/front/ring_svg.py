@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING
 
 from exo_lab.front import svg
+from exo_lab.front.svg import leave
 from exo_lab.front.units import show_count, show_layers, show_seconds
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _hop(a: tuple[float, float], b: tuple[float, float], figure: str, *, back: b
     offset = (0.0, 0.0)
     if abs(a[1] - b[1]) < 1:
         offset = (0.0, -shift if a[0] < b[0] else shift)
-    start, end = _leave(a, b, offset), _leave(b, a, offset)
+    start, end = leave(a, b, BOX_W, BOX_H, offset), leave(b, a, BOX_W, BOX_H, offset)
     angle = math.atan2(end[1] - start[1], end[0] - start[0])
     tip = "".join(
         f"L{svg.n(end[0] - 8 * math.cos(angle + turn))} {svg.n(end[1] - 8 * math.sin(angle + turn))}"
@@ -119,11 +120,3 @@ def _hop(a: tuple[float, float], b: tuple[float, float], figure: str, *, back: b
     side = (math.sin(angle) * 9, -math.cos(angle) * 9)
     anchor = "middle" if abs(side[0]) < 3 else "start" if side[0] > 0 else "end"
     return line + svg.label(mid[0] + side[0], mid[1] + side[1] + 4, text, anchor=anchor, size=11)
-
-
-def _leave(a: tuple[float, float], b: tuple[float, float], offset: tuple[float, float]) -> tuple[float, float]:
-    """Where the line from the middle of box a to that of box b leaves box a."""
-    dx, dy = b[0] - a[0], b[1] - a[1]
-    half_w, half_h = BOX_W / 2 + 3, BOX_H / 2 + 3
-    scale = min(half_w / abs(dx) if dx else math.inf, half_h / abs(dy) if dy else math.inf)
-    return a[0] + dx * scale + offset[0], a[1] + dy * scale + offset[1]

@@ -5,6 +5,7 @@ No ids, no styles in the document, no scripts: see `html`. Text is drawn in the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from exo_lab.front.html import INK, esc
@@ -13,6 +14,10 @@ from exo_lab.front.palette import hatch
 if TYPE_CHECKING:
     from exo_lab.front.palette import Mark
 
+SCHEMES = (
+    "<style>:root{--jp-ui-font-color1:#1f1f1f}"
+    "@media(prefers-color-scheme:dark){:root{--jp-ui-font-color1:#e6e6e6}}</style>"
+)
 FONT = "var(--jp-ui-font-family,system-ui,sans-serif)"
 EDGE = 'stroke="currentColor" stroke-opacity="0.55"'
 
@@ -24,6 +29,11 @@ def picture(width: float, height: float, name: str, content: str) -> str:
         f'height="{n(height)}" role="img" aria-label="{esc(name)}" font-family="{FONT}" font-size="12" '
         f'style="max-width:100%;height:auto;color:{INK};display:block;margin:2px 0">{content}</svg>'
     )
+
+
+def as_file(svg: str) -> str:
+    """A drawing that is a file of its own: it follows the reader's light or dark scheme by itself."""
+    return svg.replace(">", f">{SCHEMES}", 1).replace(f"color:{INK};display:block", "color:var(--jp-ui-font-color1)")
 
 
 def box(x: float, y: float, w: float, h: float, mark: Mark, *, radius: float = 0, emulated: bool = False) -> str:
@@ -78,6 +88,16 @@ def swatch(mark: Mark, *, emulated: bool = False) -> str:
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 16" width="26" height="16" aria-hidden="true" '
         f'style="vertical-align:-3px;margin-right:6px;color:{INK}">{shape}</svg><b>{mark.number}</b>'
     )
+
+
+def leave(
+    a: tuple[float, float], b: tuple[float, float], w: float, h: float, offset: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, float]:
+    """Where the line from the middle of box a to that of box b leaves box a; both are `w` by `h`."""
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    half_w, half_h = w / 2 + 3, h / 2 + 3
+    scale = min(half_w / abs(dx) if dx else math.inf, half_h / abs(dy) if dy else math.inf)
+    return a[0] + dx * scale + offset[0], a[1] + dy * scale + offset[1]
 
 
 def n(value: float) -> str:

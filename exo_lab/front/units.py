@@ -56,6 +56,16 @@ def show_rate(per_s: float) -> str:
     return f"{_three(per_s)} tok/s"
 
 
+def show_bandwidth(bytes_per_s: float) -> str:
+    """1.2e9 -> "1.20 GB/s". Decimal units, as networks are sold."""
+    if not math.isfinite(bytes_per_s):
+        return "?"
+    for unit, scale in (("GB/s", 1e9), ("MB/s", 1e6)):
+        if bytes_per_s >= 0.9995 * scale:
+            return f"{_three(bytes_per_s / scale)} {unit}"
+    return f"{_three(bytes_per_s / 1e3)} kB/s"
+
+
 def show_count(count: int, noun: str) -> str:
     """1 -> "1 node", 3 -> "3 nodes"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

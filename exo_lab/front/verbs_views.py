@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ConfigError
+from exo_lab.front.files import write_file
 from exo_lab.front.message_view import MessageView
+from exo_lab.front.picture import picture
+from exo_lab.front.svg import as_file
 from exo_lab.front.text import clean
+from exo_lab.front.text_view import TextView
+from exo_lab.front.topology_view import TopologyView
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -16,10 +21,18 @@ if TYPE_CHECKING:
 
 
 def topology(desk: Desk, args: Namespace) -> View:
-    """Devices and links."""
-    from exo_lab.front.widgets.live import topology
+    """Devices and links: live in a cell, unless it is asked to `show` them or for one of its forms."""
+    visitor = getattr(args, "visitor", None)  # a command of the shell, which ends with its answer
+    if visitor is None and args.what is None and not (args.table or args.json or args.svg):
+        from exo_lab.front.widgets.live import topology
 
-    return topology(desk.cluster())
+        return topology(desk.cluster())
+    cluster = desk.cluster()
+    seen = picture(cluster.nodes(), cluster.topology(), cluster.models(), without=visitor or "")
+    view = TopologyView(seen, tables=args.table)
+    if args.svg is not None:
+        return MessageView(f"A drawing of {view.title()} is in {write_file(args.svg, as_file(view.svg()))}")
+    return TextView(view.json()) if args.json else view
 
 
 def placement(desk: Desk, args: Namespace) -> View:
@@ -61,16 +74,5 @@ def heatmap(desk: Desk, args: Namespace) -> View:
 
 
 def _written(path: str, text: str) -> MessageView:
-    """Write a file that the user named.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    from pathlib import Path
-
-    place = Path(path).expanduser()
-    try:
-        place.write_text(text)
-    except OSError as exc:
-        raise ConfigError(f"{place} cannot be written: {exc}. Name a file in a folder that you own.") from exc
+    place = write_file(path, text)
     return MessageView(f"{text.count(chr(10)) - 1} lines of figures are in {clean(str(place), 300)}")

@@ -66,6 +66,16 @@ def test_telemetry_shows_a_picture_here_and_writes_what_it_measured(run, node, r
     node.shell.user_ns["view"].close()
 
 
-def test_verbs_that_draw_are_cells_only_and_need_a_node(run):
+def test_verbs_that_draw_need_a_node(run):
     for verb in ("topology", "placement", "telemetry"):
         assert "%exo connect" in str(run(f"%exo {verb}").error)
+
+
+def test_topology_is_shown_in_the_form_that_was_asked_for(run, node, tmp_path):
+    shown = run("%exo topology show").value
+    assert "1 only" in shown.text()
+    assert "<svg" in shown.html()
+    assert "layers held" in run("%exo topology --table").value.text()
+    assert '"name": "only"' in run("%exo topology --json").value.text()
+    run(f"%exo topology show --svg {tmp_path / 'cluster.svg'}")
+    assert (tmp_path / "cluster.svg").read_text().startswith("<svg")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exo_lab.front.comparison_svg import as_file, comparison_svg
+from exo_lab.front.comparison_svg import comparison_svg
+from exo_lab.front.svg import as_file
 from exo_lab.planning import comparison
 from exo_lab.planning.choose import choose
 from exo_lab.planning.comparison import PUBLISHED, SETTING, STRATEGIES, compare, most_sessions
