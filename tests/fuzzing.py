@@ -1,17 +1,22 @@
 """Wrong frames, as many as wanted: good messages of every type, bent in one place or broken in many.
 
-`EXO_LAB_FUZZ_FRAMES` says how many; the seed is fixed, so a failure repeats.
+`EXO_LAB_FUZZ_FRAMES` says how many every socket gets; the seed is fixed, so a failure repeats. `Steady` watches that
+memory stays flat under them.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from typing import Any
 
 import msgspec
+import psutil
 
-FRAMES = int(os.environ.get("EXO_LAB_FUZZ_FRAMES", "5000"))
+FRAMES = int(os.environ.get("EXO_LAB_FUZZ_FRAMES", "100000"))
+GROWS_AT_MOST_BYTES = 12 << 20  # over three quarters of the frames: 160 bytes for each of 100,000
+WARM = 0.25  # of the frames: until then tables, caches and heaps may grow to their bounds
 
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, -(2**31), 2**53, 2**63 - 1, 2**64 - 1, -(2**63), 0.0, -0.0, 1e308, float("inf"),
@@ -64,6 +69,29 @@ def wrong(rng: random.Random, packed: bytes) -> bytes:
     if kind < 0.6:
         return bend(rng, packed)
     return break_bytes(rng, packed) if kind < 0.95 else rng.randbytes(rng.randrange(200))
+
+
+class Steady:
+    """Resident memory of this process: flat from a quarter of the frames on, or `check` says how much was kept."""
+
+    def __init__(self, frames: int = FRAMES) -> None:
+        self._warm_at, self._frames, self._before = int(frames * WARM), frames, 0
+
+    def frame(self, number: int) -> None:
+        """That frame is next."""
+        if number == self._warm_at:
+            self._before = _resident_bytes()
+
+    def check(self) -> None:
+        """All frames were handled."""
+        grown = _resident_bytes() - self._before
+        assert self._before, "memory was never measured"
+        assert grown < GROWS_AT_MOST_BYTES, f"{self._frames} wrong frames left {grown / 2**20:.1f} MiB behind"
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    return psutil.Process().memory_info().rss
 
 
 def _places(tree: Any) -> Any:
