@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
 from exo_lab.core.errors import BadPlan
 from exo_lab.core.shard import Shard
+from exo_lab.core.wire import Rounding, Wire
 
 MAX_STAGES = 1024
 MAX_LAYERS = 1 << 16
@@ -16,7 +19,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Stage i is `devices[i]` holding `shards[i]`; stages are in layer order and cover every layer once.
 
     `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
-    which of two plans is newer. `why` holds one sentence per remark, for people.
+    which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
+    where hidden states are rounded; they are float32 everywhere else.
     """
 
     model: str
@@ -29,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     why: tuple[str, ...] = ()
     dtype: str = "auto"
     engine: str = "auto"
+    roundings: tuple[Rounding, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.shards or len(self.devices) != len(self.shards):
@@ -42,6 +47,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.epoch < MAX_EPOCH:
             raise BadPlan(f"plan for {self.model}: epoch {self.epoch} is not in [0, 2^53)")
+        layers = [0, *(rounding.layer for rounding in self.roundings), self.n_layers]
+        if any(before >= after for before, after in itertools.pairwise(layers)) and self.roundings:
+            raise BadPlan(f"plan for {self.model}: hidden states cannot be rounded before the layers {layers[1:-1]}")
         at = 0
         for shard in self.shards:
             if shard.model != self.model or shard.n_layers != self.n_layers:
@@ -61,6 +69,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def stage_of(self, device: str) -> int | None:
         """The index of the stage that a device is, or None."""
         return self.devices.index(device) if device in self.devices else None
+
+    def wire_into(self, stage: int) -> Wire:
+        """In what precision hidden states come to a stage."""
+        start = self.shards[stage].start
+        return next((rounding.dtype for rounding in self.roundings if rounding.layer == start), "float32")
+
+    def wire_out_of(self, stage: int) -> Wire:
+        """In what precision a stage sends them on; the last one sends none."""
+        return "float32" if stage + 1 == len(self.shards) else self.wire_into(stage + 1)
+
+    def roundings_within(self, stage: int) -> tuple[Rounding, ...]:
+        """Where a stage rounds between layers of its own."""
+        shard = self.shards[stage]
+        return tuple(rounding for rounding in self.roundings if shard.start < rounding.layer < shard.end)
 
 
 def plan_from_counts(

@@ -9,7 +9,7 @@ import math
 
 from exo_lab.core.errors import FrameError
 
-ITEM_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4}
+ITEM_BYTES: dict[str, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int32": 4, "int8": 1}
 
 
 class Tensor:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import FrameError, PromptTooLong
 from exo_lab.core.sampling import MOST_GUESSES
-from exo_lab.engines import convert
+from exo_lab.engines import convert, wire
 from exo_lab.engines.base import PREFILL_CHUNK
 
 if TYPE_CHECKING:
     from exo_lab.core.messages import SessionSpec, Step
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.tensor import Tensor
+    from exo_lab.core.wire import Wire
 
-FLOAT_DTYPES = ("float32", "bfloat16", "float16")
+FLOAT_DTYPES = ("float32", "bfloat16", "float16")  # on a float32 wire: what the engine computes in is not rounded
 
 
 def check_spec(spec: SessionSpec, config: ModelConfig) -> None:
@@ -40,15 +41,21 @@ def check_spec(spec: SessionSpec, config: ModelConfig) -> None:
         raise FrameError(f"a token id of the prompt lies outside the vocabulary of {config.vocab_size}")
 
 
-def check_step(step: Step, tensor: Tensor | None, config: ModelConfig) -> Tensor:
-    """The tensor of a step, if dtype, shape, position and token ids fit the model.
+def check_step(step: Step, tensor: Tensor | None, config: ModelConfig, precision: Wire = "float32") -> Tensor:
+    """The tensor of a step as an engine takes it, if dtype, shape, position, scales and token ids fit the model.
+
+    Args:
+        step: what came.
+        tensor: with it.
+        config: of the model.
+        precision: in which the plan has hidden states come to this stage.
 
     Raises:
         FrameError: they do not.
     """
     if tensor is None:
         raise FrameError(f"a step for stage {step.stage} came without a tensor")
-    _check_shape(step.stage, tensor, config)
+    _check_shape(step.stage, tensor, config, precision)
     if not 0 <= step.guesses <= min(tensor.shape[0] - 1, MOST_GUESSES) or (step.guesses and not step.final):
         raise FrameError(f"a step of {tensor.shape[0]} positions cannot have {step.guesses} guesses")
     if step.position < 0 or step.position + tensor.shape[0] > config.context_length:
@@ -60,13 +67,14 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig) -> Tensor
         ids = convert.to_numpy(tensor)
         if int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size:
             raise FrameError(f"a token id lies outside the vocabulary of {config.vocab_size}")
-    return tensor
+        return tensor
+    return wire.unpack(tensor, precision, config.hidden_size)
 
 
-def _check_shape(stage: int, tensor: Tensor, config: ModelConfig) -> None:
-    dtypes = FLOAT_DTYPES if stage else ("int32",)
-    sides = (config.hidden_size,) if stage else ()
+def _check_shape(stage: int, tensor: Tensor, config: ModelConfig, precision: Wire) -> None:
+    dtypes = ("int32",) if not stage else FLOAT_DTYPES if precision == "float32" else (precision,)
+    sides = (wire.packed_width(config.hidden_size, precision),) if stage else ()
     rows = tensor.shape[0] if tensor.shape else 0
     if tensor.dtype not in dtypes or not 0 < rows <= PREFILL_CHUNK or tensor.shape[1:] != sides:
-        wanted = f"float (1..{PREFILL_CHUNK}, {config.hidden_size})" if stage else f"int32 (1..{PREFILL_CHUNK},)"
+        wanted = f"{precision} (1..{PREFILL_CHUNK}, {sides[0]})" if stage else f"int32 (1..{PREFILL_CHUNK},)"
         raise FrameError(f"stage {stage} takes {wanted}, got {tensor.dtype} {tensor.shape}")

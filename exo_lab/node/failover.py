@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
 from exo_lab.planning.choose import STRATEGIES, choose
 
@@ -77,6 +79,11 @@ def replan(lost: Plan, problem: Problem) -> Plan:
     return choose(problem, strategy)
 
 
+def rounding_alike(old: Plan, new: Plan) -> Plan:
+    """The new plan, with hidden states rounded where the old one did: so the tokens that follow are the same."""
+    return msgspec.structs.replace(new, roundings=old.roundings)
+
+
 def gave_up(why: str, model: str, error: ExoError) -> ExoError:
     """What the user is told when it cannot go on."""
     kind = DoesNotFit if isinstance(error, PlanError) else NodeError
@@ -88,7 +95,8 @@ def waiting_notice(why: str) -> str:
     return f"{why}. Its layers are being given to others; the answer goes on in a moment."
 
 
-def resumed_notice(why: str, names: Sequence[str], replayed: int, *, same: bool) -> str:
+def resumed_notice(why: str, names: Sequence[str], replayed: int, *, same: bool, alike: bool = True) -> str:
     """What was done about it; the time it took is added when the next token is there."""
     where = f"on the same plan ({', '.join(names)})" if same else f"on {', '.join(names)}"
-    return f"{why}. The answer went on {where}: {replayed} tokens were replayed."
+    differs = "" if alike else " That plan sends hidden states in another precision: the answer may differ from here on."
+    return f"{why}. The answer went on {where}: {replayed} tokens were replayed.{differs}"

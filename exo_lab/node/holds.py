@@ -60,9 +60,7 @@ class Hold:
 
     def for_plan(self, plan: Plan, stage: int, digest: str) -> Hold | None:
         """The same engine for another plan of the same weights; None if it is not the same shard, or closed."""
-        mine, wanted = self.plan, plan.shards[stage]
-        same = (mine.shards[self.stage], mine.dtype, mine.engine, self.config.digest)
-        if same != (wanted, plan.dtype, plan.engine, digest) or not self._users.one_more():
+        if _what(self.plan, self.stage, self.config.digest) != _what(plan, stage, digest) or not self._users.one_more():
             return None
         return Hold(plan, stage, self.engine, self.config, self.meter, self._users)
 
@@ -80,3 +78,8 @@ class Hold:
     def is_last(self) -> bool:
         """Does this stage choose tokens?"""
         return self.stage == len(self.plan.devices) - 1
+
+
+def _what(plan: Plan, stage: int, digest: str) -> tuple[object, ...]:
+    """What an engine holds and does for a stage."""
+    return plan.shards[stage], plan.roundings_within(stage), plan.dtype, plan.engine, digest

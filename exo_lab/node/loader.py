@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exo_lab.core.errors import Cancelled, DoesNotFit, ModelNotFound
 from exo_lab.core.messages import Done, LoadShard, Progress
 from exo_lab.engines.calibrate import calibrate
+from exo_lab.engines.rounded import RoundedEngine
 from exo_lab.node.holds import Hold
 from exo_lab.node.model_names import check_name
 from exo_lab.node.pace import Meter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from exo_lab.core.messages import ModelRef
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.plan import Plan
     from exo_lab.core.weights import WeightSource
     from exo_lab.engines.base import Engine, LoadProgress
     from exo_lab.node.parts import EngineFactory, ModelOpener
@@ -99,7 +101,7 @@ class Loader:
         source = self._open(order.model)
         try:
             self._check(order, source)
-            engine = self._make_engine(order.plan.engine, order.plan.dtype)
+            engine = self._engine(order.plan, order.stage)
             try:
                 self._fill(engine, source, order, report)
                 report(0, 0, "measuring")
@@ -111,6 +113,13 @@ class Loader:
             return Hold(order.plan, order.stage, engine, source.config, meter)
         finally:
             source.close()
+
+    def _engine(self, plan: Plan, stage: int) -> Engine:
+        def make() -> Engine:
+            return self._make_engine(plan.engine, plan.dtype)
+
+        roundings = plan.roundings_within(stage)
+        return RoundedEngine(make, roundings) if roundings else make()
 
     def _open(self, model: ModelRef) -> WeightSource:
         name = model.name

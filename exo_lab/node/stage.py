@@ -15,7 +15,7 @@ import msgspec
 
 from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
 from exo_lab.core.messages import SessionSpec, StageTiming, Step
-from exo_lab.engines import convert
+from exo_lab.engines import convert, wire
 from exo_lab.engines.base import Part
 from exo_lab.engines.guesses import forward
 from exo_lab.node.checks import check_step
@@ -137,7 +137,8 @@ class Stages:
     def _ready(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> Ready:
         started = self._clock()
         session = self._session(step, spec)
-        return Ready(step, session, check_step(step, tensor, session.hold.config), started)
+        hold = session.hold
+        return Ready(step, session, check_step(step, tensor, hold.config, hold.plan.wire_into(hold.stage)), started)
 
     def _run_alone(self, one: Ready) -> list[ToNode | ToAddress]:
         try:
@@ -177,10 +178,11 @@ class Stages:
         if one.want == "none" and together == 1:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         self.shelf.computed(session, step.position + x.shape[0] - step.guesses)
-        if not hold.is_last:
-            return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
         if out is None:
             return []
+        if not hold.is_last:
+            out = wire.pack(out, hold.plan.wire_out_of(hold.stage))
+            return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
         return self._chooser.choose(one, convert.to_numpy(out), compute_s, together=together)
 
     def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
