@@ -61,7 +61,9 @@ class Models:
                 (per device, in the order of `devices`; overrides the strategy), `dtype` ("auto", "float32",
                 "bfloat16", "quantised"), `engine` ("auto", "torch", "numpy"), `context` (tokens of prompt and answer
                 that the memory must hold), `prompt` (tokens of a typical prompt), `objective` ("decode",
-                "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit).
+                "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit), `wire` (the
+                precision of hidden states between nodes: "float32", "bfloat16", "int8", or "auto": float32 but on
+                measured links that are slow).
 
         Raises:
             ModelError: the model cannot be found or run.

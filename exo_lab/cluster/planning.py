@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from exo_lab.cluster.asking import options_as
 from exo_lab.cluster.catalogue import config_of
 from exo_lab.core.status import PlanPreview
+from exo_lab.core.wire import Wire
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
 from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
+from exo_lab.planning.wires import with_wires
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +38,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective = "decode"
     mix: Mix | None = None
     force: bool = False
+    wire: Wire | Literal["auto"] = "auto"
+
+    @property
+    def wire_wanted(self) -> Wire | Literal["auto"]:
+        """Who asks for float32 weights wants no rounding on the way either."""
+        return "float32" if self.wire == "auto" and self.dtype == "float32" else self.wire
 
 
 class Explained(NamedTuple):
@@ -62,6 +70,7 @@ def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str]
         mix=wish.mix,
         weight_scale=weight_scale(config, wish.dtype),
         force=wish.force,
+        wire=wish.wire_wanted,
         measured=planner.measurements(node, config.digest, wish.dtype, wish.engine),
     )
 
@@ -75,7 +84,7 @@ def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Probl
     listed = wish.devices is not None or wish.layers is not None
     problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else ())
     plan = choose(problem, "manual" if wish.layers is not None else wish.strategy, wish.layers)
-    plan = msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine)
+    plan = with_wires(problem, msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine))
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 
 

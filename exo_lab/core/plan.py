@@ -73,7 +73,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def wire_into(self, stage: int) -> Wire:
         """In what precision hidden states come to a stage."""
         start = self.shards[stage].start
-        return next((rounding.dtype for rounding in self.roundings if rounding.layer == start), "float32")
+        for rounding in self.roundings:
+            if rounding.layer == start:
+                return rounding.dtype
+        return "float32"
 
     def wire_out_of(self, stage: int) -> Wire:
         """In what precision a stage sends them on; the last one sends none."""

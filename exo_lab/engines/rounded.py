@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.errors import NodeError
-from exo_lab.core.shard import Shard
 from exo_lab.engines import wire
 from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from exo_lab.core.shard import Shard
     from exo_lab.core.tensor import Tensor
     from exo_lab.core.weights import WeightSource
     from exo_lab.core.wire import Rounding

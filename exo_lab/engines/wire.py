@@ -1,4 +1,4 @@
-"""Hidden states as they travel: float32, bfloat16 (to nearest even), or int8 with a float32 scale for each block of a row.
+"""Hidden states as they travel: float32, bfloat16 (to nearest even), or int8 with a float32 scale for each block.
 
 Every row is rounded by itself, so neither chunks nor batches change a bit. Knows no plan and no socket. An int8 tensor
 is (n, 4 * scales + hidden): the little-endian scales of a row, then its values.

@@ -57,8 +57,9 @@ def explanation_text(explanation: Explanation, *, in_full: bool) -> list[str]:
 
 
 def _reasons(explanation: Explanation) -> list[str]:
-    """The plan as a whole, then each stage; what was rejected has a table of its own."""
-    return [clean(text) for text in (explanation.summary, *(stage.why for stage in explanation.stages))]
+    """The plan as a whole, each stage, hops; what was rejected has a table of its own."""
+    stages = (stage.why for stage in explanation.stages)
+    return [clean(text) for text in (explanation.summary, *stages, *explanation.exact_hops)]
 
 
 def _told(explanation: Explanation) -> list[Table]:

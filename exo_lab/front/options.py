@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from exo_lab.core.wire import WIRE_CHOICES
 from exo_lab.front.option import Option, Words, integer, list_of, names_list, number, option, size, unescape, weights
 from exo_lab.front.options_operating import TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
@@ -87,6 +88,12 @@ PLAN = (
     ),
     option("--mix", type=weights, metavar="NAME=W,...", help="a weighted sum of these: decode=100,prefill=1"),
     option("--force", action="store_true", help="also if the memory check says that it does not fit"),
+    option(
+        "--wire",
+        choices=WIRE_CHOICES,
+        default="auto",
+        help="precision of hidden states between nodes; auto: float32, on measured slow links bfloat16",
+    ),
 )
 EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (

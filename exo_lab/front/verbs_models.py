@@ -86,5 +86,6 @@ def _plan_options(desk: Desk, args: Namespace) -> dict[str, Any]:
         "engine": args.engine,
         "context": args.context,
         "force": args.force,
+        "wire": args.wire,
     }
     return {name: value for name, value in options.items() if value is not None}

@@ -73,8 +73,9 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig, precision
 
 def _check_shape(stage: int, tensor: Tensor, config: ModelConfig, precision: Wire) -> None:
     dtypes = ("int32",) if not stage else FLOAT_DTYPES if precision == "float32" else (precision,)
-    sides = (wire.packed_width(config.hidden_size, precision),) if stage else ()
+    width = wire.packed_width(config.hidden_size, precision)
+    sides = (width,) if stage else ()
     rows = tensor.shape[0] if tensor.shape else 0
     if tensor.dtype not in dtypes or not 0 < rows <= PREFILL_CHUNK or tensor.shape[1:] != sides:
-        wanted = f"{precision} (1..{PREFILL_CHUNK}, {sides[0]})" if stage else f"int32 (1..{PREFILL_CHUNK},)"
+        wanted = f"{precision} (1..{PREFILL_CHUNK}, {width})" if stage else f"int32 (1..{PREFILL_CHUNK},)"
         raise FrameError(f"stage {stage} takes {wanted}, got {tensor.dtype} {tensor.shape}")

@@ -98,5 +98,7 @@ def waiting_notice(why: str) -> str:
 def resumed_notice(why: str, names: Sequence[str], replayed: int, *, same: bool, alike: bool = True) -> str:
     """What was done about it; the time it took is added when the next token is there."""
     where = f"on the same plan ({', '.join(names)})" if same else f"on {', '.join(names)}"
-    differs = "" if alike else " That plan sends hidden states in another precision: the answer may differ from here on."
+    differs = (
+        "" if alike else " That plan sends hidden states in another precision: the answer may differ from here on."
+    )
     return f"{why}. The answer went on {where}: {replayed} tokens were replayed.{differs}"

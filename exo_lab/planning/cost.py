@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.pace import Measured
+from exo_lab.core.wire import row_bytes
 from exo_lab.planning.coefficients import Speed, speed_of
 from exo_lab.planning.layer_times import Limit, head_s, layer_times
 from exo_lab.planning.links import Hop, links_of
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
     from exo_lab.core.device import Device
     from exo_lab.core.plan import Plan
+    from exo_lab.core.wire import Wire
     from exo_lab.planning.problem import Problem
 
-ACTIVATION_BYTES = 4  # of one element of hidden states: float32 on the wire
+ACTIVATION_BYTES = 4  # of one element of hidden states in float32
+# A measured link whose time for a chunk in float32 is more than this part of computing the chunk, by the faster of its
+# two ends, all layers: from there on fewer bytes are felt (SmolLM2-135M on one core: 3 % at 1 Gbit/s, 25 % at 100).
+WIRE_MATTERS = 0.05
 TOKEN_BYTES = 256  # of the frame that carries a token back: header and timings, mostly
 
 
@@ -153,13 +158,25 @@ class Costs:
         """From one device to another."""
         return self.links.hop(self.devices[a].id, self.devices[b].id)
 
-    def hidden_bytes(self, *, prefill: bool = False) -> float:
+    def wire(self, a: int, b: int) -> Wire:
+        """In what precision hidden states go from one device to another: as asked for, or by what the link takes."""
+        wish = self.problem.wire
+        if wish != "auto":
+            return wish
+        hop = self.hop(a, b)
+        if hop.bandwidth.origin != "measured":
+            return "float32"
+        compute_s = min(self._chunk[a].before[-1], self._chunk[b].before[-1])
+        slow = hop.busy_s(self.hidden_bytes("float32", prefill=True)) > WIRE_MATTERS * compute_s
+        return "bfloat16" if slow else "float32"
+
+    def hidden_bytes(self, wire: Wire, *, prefill: bool = False) -> float:
         """What a hop carries: hidden states of one position, or of a chunk."""
-        return (self.chunk_tokens if prefill else 1) * self.config.hidden_size * ACTIVATION_BYTES
+        return (self.chunk_tokens if prefill else 1) * row_bytes(self.config.hidden_size, wire)
 
     def hop_s(self, a: int, b: int, *, prefill: bool = False) -> float:
         """Time to hand hidden states on."""
-        return self.hop(a, b).seconds(self.hidden_bytes(prefill=prefill))
+        return self.hop(a, b).seconds(self.hidden_bytes(self.wire(a, b), prefill=prefill))
 
     def return_s(self, last: int, first: int) -> float:
         """Time to carry the token back to the first stage."""
@@ -194,23 +211,24 @@ class Costs:
             limit=times.limit,
         )
 
-    def predict(self, places: Sequence[int], cuts: Sequence[int]) -> Prediction:
-        """Stage i is device `places[i]` with layers [cuts[i], cuts[i + 1])."""
+    def predict(self, places: Sequence[int], cuts: Sequence[int], wires: Sequence[Wire] | None = None) -> Prediction:
+        """Stage i is device `places[i]` with layers [cuts[i], cuts[i + 1]); `wires` are the hops', those of `wire`."""
         spans = list(zip(places, cuts, cuts[1:], strict=False))
         stages = [self.stage_s(*span) for span in spans]
         chunk = [self.stage_s(*span, prefill=True) for span in spans]
         hops = [self.hop(a, b) for a, b in itertools.pairwise(places)]
-        hidden, bulk = self.hidden_bytes(), self.hidden_bytes(prefill=True)
-        hop_s = [hop.seconds(hidden) for hop in hops]
-        chunk_hop_s = [hop.seconds(bulk) for hop in hops]
-        busy = [hop.busy_s(hidden) for hop in hops]
+        wires = [self.wire(a, b) for a, b in itertools.pairwise(places)] if wires is None else wires
+        hop_s = [hop.seconds(self.hidden_bytes(wire)) for hop, wire in zip(hops, wires, strict=True)]
+        bulk = [self.hidden_bytes(wire, prefill=True) for wire in wires]
+        chunk_hop_s = [hop.seconds(size) for hop, size in zip(hops, bulk, strict=True)]
+        busy = [hop.busy_s(self.hidden_bytes(wire)) for hop, wire in zip(hops, wires, strict=True)]
         back = 0.0
         if hops:
             closing = self.hop(places[-1], places[0])
             back = closing.seconds(TOKEN_BYTES)
             hop_s.append(back)
             busy.append(closing.busy_s(TOKEN_BYTES))
-        slowest = max(itertools.chain(chunk, (hop.busy_s(bulk) for hop in hops)))
+        slowest = max(itertools.chain(chunk, (hop.busy_s(size) for hop, size in zip(hops, bulk, strict=True))))
         waiting = (self.chunks - 1) * slowest
         return Prediction(
             token_s=sum(stages) + sum(hop_s),
@@ -243,7 +261,7 @@ class Costs:
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:
-    """What a plan is predicted to do.
+    """What a plan is predicted to do, with hidden states in the precision that it says.
 
     Raises:
         ConfigError: the plan has a device that the problem's topology has not.
@@ -251,4 +269,5 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
     devices = [problem.device(device) for device in plan.devices]
     costs = Costs(problem, devices)
     cuts = [shard.start for shard in plan.shards] + [plan.n_layers]
-    return costs.predict(range(len(devices)), cuts)
+    wires: list[Wire] = [plan.wire_out_of(stage) for stage in range(len(devices) - 1)]
+    return costs.predict(range(len(devices)), cuts, wires)

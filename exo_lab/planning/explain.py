@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from exo_lab.core.plan import Plan
-from exo_lab.planning.cost import Costs, Prediction, StageCost
+from exo_lab.planning.cost import Costs, Prediction, StageCost, predict
 from exo_lab.planning.origins import coefficient_rows, names_of
 from exo_lab.planning.rejected import Rejected, left_out, other_objectives, other_strategies
 from exo_lab.planning.text import count_text, seconds_text, size_text
+from exo_lab.planning.wires import wire_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan explained. `binds`: what the objective waits for most. `value_s`: the objective."""
+    """A plan explained. `binds`: what the objective waits for most. `value_s`: the objective.
+
+    `exact_hops`: why hops carry float32; of others `Plan.why` says it.
+    """
 
     plan: Plan
     prediction: Prediction
@@ -52,11 +56,17 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[StageReason, ...]
     rejected: tuple[Rejected, ...]
     tables: tuple[Table, ...]
+    exact_hops: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """Everything in words, the most important first."""
-        return (self.summary, *(stage.why for stage in self.stages), *(one.why for one in self.rejected))
+        return (
+            self.summary,
+            *(stage.why for stage in self.stages),
+            *self.exact_hops,
+            *(one.why for one in self.rejected),
+        )
 
 
 def explain(problem: Problem, plan: Plan, *, compare: bool = True) -> Explanation:
@@ -73,7 +83,7 @@ def explain(problem: Problem, plan: Plan, *, compare: bool = True) -> Explanatio
     devices = [problem.device(device) for device in plan.devices]
     costs = Costs(problem, devices)
     cuts = [shard.start for shard in plan.shards] + [plan.n_layers]
-    prediction = costs.predict(range(len(devices)), cuts)
+    prediction = predict(problem, plan)
     value = costs.objective(prediction)
     names = names_of(problem, plan)
     stages = [costs.stage(i, start, end) for i, (start, end) in enumerate(itertools.pairwise(cuts))]
@@ -84,7 +94,7 @@ def explain(problem: Problem, plan: Plan, *, compare: bool = True) -> Explanatio
         rejected += other_objectives(problem)
     binds, summary = _whole(costs, stages, prediction, names)
     tables = (
-        _stage_table(reasons, prediction, names),
+        _stage_table(reasons, prediction, names, plan),
         Table(title="rejected", header=("what", "predicted", "why"), rows=tuple(one.row for one in rejected)),
         Table(
             title="coefficients",
@@ -102,6 +112,7 @@ def explain(problem: Problem, plan: Plan, *, compare: bool = True) -> Explanatio
         stages=reasons,
         rejected=tuple(rejected),
         tables=tables,
+        exact_hops=tuple(text for wire, text in wire_reasons(costs, plan) if wire == "float32"),
     )
 
 
@@ -178,7 +189,7 @@ def _reason(
     return StageReason(cost=stage, binds="nothing", why=f"{text}: one more from {neighbour} would {gain}.")
 
 
-def _stage_table(reasons: Sequence[StageReason], prediction: Prediction, names: dict[str, str]) -> Table:
+def _stage_table(reasons: Sequence[StageReason], prediction: Prediction, names: dict[str, str], plan: Plan) -> Table:
     hops = prediction.hop_s or (0.0,)
     rows = tuple(
         (
@@ -187,10 +198,10 @@ def _stage_table(reasons: Sequence[StageReason], prediction: Prediction, names: 
             f"{size_text(reason.cost.memory_bytes)} of {size_text(reason.cost.room_bytes)}",
             seconds_text(reason.cost.total_s),
             reason.cost.limit,
-            seconds_text(hop),
+            f"{seconds_text(hop)} ({plan.wire_out_of(stage)})" if stage + 1 < len(reasons) else seconds_text(hop),
             reason.binds,
         )
-        for reason, hop in zip(reasons, hops, strict=True)
+        for stage, (reason, hop) in enumerate(zip(reasons, hops, strict=True))
     )
     header = ("device", "layers", "memory", "token", "layers wait for", "hop after it", "kept from more by")
     return Table(title="stages", header=header, rows=rows)

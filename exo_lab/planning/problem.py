@@ -10,6 +10,7 @@ from exo_lab.core.errors import ConfigError
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Topology
+from exo_lab.core.wire import Wire
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
@@ -40,7 +41,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     strategy chooses. `required`: ids that must get a layer; None means all of `order` (and nobody where that is empty).
     `context_tokens` of `sessions` requests must fit in the KV caches. `mix`, if given, replaces `objective`.
     `weight_scale`: bytes of a weight in memory over bytes in the file, see `weight_scale`. `force` overrides the memory
-    check. `measured`: what was measured of this model, by device id; it beats every table.
+    check. `wire`: the precision of hidden states on their way, "auto" where the links decide. `measured`: what was
+    measured of this model, by device id; it beats every table.
     """
 
     config: ModelConfig
@@ -55,6 +57,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     memory_margin: float = MARGIN
     weight_scale: float = 1.0
     force: bool = False
+    wire: Wire | Literal["auto"] = "float32"
     measured: tuple[tuple[str, Measured], ...] = ()
 
     def __post_init__(self) -> None:

@@ -177,18 +177,19 @@ def _figures(costs: Costs) -> tuple[_Pair, _Pair]:
     none = np.zeros(count)
     fixed = np.array([speed.overhead.value for speed in costs.speeds])
     head = np.array([costs.head_s(place) for place in places])
-    latency, per_byte = np.zeros((count, count)), np.zeros((count, count))
+    latency, per_byte, row = np.zeros((count, count)), np.zeros((count, count)), np.zeros((count, count))
     for a, b in itertools.combinations(places, 2):
         hop = costs.hop(a, b)
         latency[a, b] = latency[b, a] = hop.latency.value
         per_byte[a, b] = per_byte[b, a] = hop.busy_s(1)
+        row[a, b] = row[b, a] = costs.hidden_bytes(costs.wire(a, b))
     back_busy = costs.token_bytes * per_byte
     back = latency + back_busy
     pairs: list[_Pair] = []
     for prefill in (False, True):
         before = np.array([costs.before(place, prefill=prefill) for place in places]).reshape(count, layers + 1)
         first = np.array([costs.embedding_s(place, prefill=prefill) for place in places])
-        busy = costs.hidden_bytes(prefill=prefill) * per_byte
+        busy = (costs.chunk_tokens if prefill else 1) * row * per_byte
         # The head works on the last position of a prompt only: no chunk waits for it.
         peak = Figure(
             before, fixed, first, none if prefill else head, busy, np.zeros_like(back) if prefill else back_busy

@@ -95,7 +95,8 @@ export interface Applied {
  * Stage i is `devices[i]` holding `shards[i]`; stages are in layer order and cover every layer once.
  *
  * `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
- * which of two plans is newer. `why` holds one sentence per remark, for people.
+ * which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
+ * where hidden states are rounded; they are float32 everywhere else.
  */
 export interface Plan {
   readonly model: string;
@@ -108,6 +109,7 @@ export interface Plan {
   readonly why: ReadonlyArray<string>;
   readonly dtype: string;
   readonly engine: string;
+  readonly roundings: ReadonlyArray<Rounding>;
 }
 
 /** Layers [start, end) of a model of `n_layers`. The first shard embeds, the last one holds the head. */
@@ -117,6 +119,9 @@ export interface Shard {
   readonly end: number;
   readonly n_layers: number;
 }
+
+/** Hidden states that enter `layer` are rounded to `dtype`: on the wire if a stage begins there, else in memory. */
+export type Rounding = readonly [layer: number, dtype: 'bfloat16' | 'int8'];
 
 /** Answers `StopGeneration`: how many generations were running and are told to end. */
 export interface Stopped {

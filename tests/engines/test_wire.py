@@ -65,11 +65,7 @@ def test_a_scale_that_cannot_be_is_refused_where_it_comes_in(bad):
         wire.unpack(Tensor("int8", packed.shape, forged), "int8", 64)
 
 
-@given(
-    arrays.arrays(
-        np.uint32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.integers(0, 2**32 - 1)
-    )
-)
+@given(arrays.arrays(np.uint32, st.tuples(st.integers(1, 3), st.integers(1, 40)), elements=st.integers(0, 2**32 - 1)))
 def test_bfloat16_rounds_to_nearest_even_bit_for_bit_as_torch_does(bits):
     rows = bits.view(np.float32)
     rows = np.where(np.isnan(rows), np.float32(1), rows)  # there are many of these, and all mean the same

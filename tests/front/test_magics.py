@@ -280,7 +280,7 @@ def test_looking_returns_what_is_seen_so_that_it_can_be_kept_or_silenced(run, cl
 
 def test_plan_and_load_share_their_options(run, cluster):
     line = "big --strategy uniform --devices b,a --layers 10,20 --dtype float32 --engine numpy --context 99 "
-    line += "--prompt 64 --objective prefill --mix decode=100,prefill=1 --force"
+    line += "--prompt 64 --objective prefill --mix decode=100,prefill=1 --force --wire int8"
     wanted = {
         "model": "big",
         "strategy": "uniform",
@@ -293,6 +293,7 @@ def test_plan_and_load_share_their_options(run, cluster):
         "objective": "prefill",
         "mix": {"decode": 100.0, "prefill": 1.0},
         "force": True,
+        "wire": "int8",
     }
     for verb, asked in (("plan", "explain"), ("load", "load")):
         assert run(f"%exo {verb} {line}").error is None

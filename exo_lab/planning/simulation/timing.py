@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.pace import Measured
+from exo_lab.core.wire import row_bytes
 from exo_lab.planning.coefficients import speed_of
-from exo_lab.planning.cost import ACTIVATION_BYTES, TOKEN_BYTES
+from exo_lab.planning.cost import TOKEN_BYTES
 from exo_lab.planning.layer_times import head_s, layer_times
 from exo_lab.planning.links import links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
@@ -55,6 +56,8 @@ class Timing:
         self._rates = [(speed_of(device, known), known) for device, known in zip(devices, measured, strict=True)]
         self._known: dict[tuple[int, int, float, bool], float] = {}
         self._heads: dict[int, float] = {}
+        hidden = problem.config.hidden_size
+        self._rows = [row_bytes(hidden, plan.wire_out_of(stage)) for stage in range(len(devices))]
         links = links_of(problem.topology)
         ring = [*plan.devices, plan.devices[0]] if len(plan.devices) > 1 else []
         self.hops = [links.hop(a, b) for a, b in itertools.pairwise(ring)]
@@ -75,7 +78,7 @@ class Timing:
         """How long the link behind a stage is taken by what the stage hands on."""
         if stage == len(self._shards) - 1:
             return self.hops[stage].busy_s(TOKEN_BYTES)
-        return self.hops[stage].busy_s(job.tokens * self._problem.config.hidden_size * ACTIVATION_BYTES)
+        return self.hops[stage].busy_s(job.tokens * self._rows[stage])
 
     def _layers_s(self, stage: int, job: Job) -> float:
         shard, (speed, measured) = self._shards[stage], self._rates[stage]
