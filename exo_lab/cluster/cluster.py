@@ -13,6 +13,7 @@ from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
+from exo_lab.cluster.measurements import Measurements
 from exo_lab.cluster.models import Models
 from exo_lab.cluster.rebalance import Rebalancer, policy_of
 from exo_lab.core.errors import ConfigError, NodeError
@@ -40,7 +41,7 @@ COUNTERS_S = 1.0
 TOKEN_TIMEOUT_S = 120.0
 
 
-class Cluster(Models):
+class Cluster(Models, Measurements):
     """A cluster, seen from the node that this process is. Made by `connect()`; `close()` leaves it.
 
     Args:
@@ -97,6 +98,8 @@ class Cluster(Models):
             sessions=self.node.stages.session_count,
             refused=self.node.parts.refused(),
             problems=tuple(self.node.problems.values()),
+            alerts=self.alerts(),
+            forecasts=self.forecasts(),
         )
 
     def topology(self) -> Topology:
@@ -114,7 +117,7 @@ class Cluster(Models):
         return self._thread.run(doctor(self.node, self.options.bind), DOCTOR_TIMEOUT_S)
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener("nodes" | "plans" | "requests")` on every change, in the control thread; it must not block.
+        """Call `listener(what)` on every change, in the control thread; it must not block. `what` is as in `Listener`.
 
         Returns:
             A function that ends it.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.cluster.cluster import Cluster
 from exo_lab.core.errors import NotConnected
+from exo_lab.core.watching import watching_of
 from exo_lab.node.parts import NodeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from exo_lab.core.watching import Watching
 
 _lock = threading.Lock()
 _current: Cluster | None = None
@@ -39,6 +43,8 @@ def connect(
     threads: int = 0,
     engine: str = "auto",
     rebalance: str = "ask",
+    sensors: str = "",
+    thresholds: str = "",
 ) -> Cluster:
     """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
 
@@ -57,6 +63,10 @@ def connect(
         engine: "auto", "torch", "numpy".
         rebalance: what to do when nodes come or go and another plan is better: "auto" loads it, "ask" says what it
             would give, "never". Also `Cluster.rebalance`.
+        sensors: seconds between readings, `compute=5,memory=3,network=1,device=10` (these are the defaults; 0: never),
+            or "off". What is not named is as in `EXO_LAB_SENSORS`.
+        thresholds: above which there is an alert, `compute=90,memory=85,latency=100,temperature=80` (percent, percent,
+            ms, degrees Celsius; 0: no alert). What is not named is as in `EXO_LAB_THRESHOLDS`.
 
     Raises:
         ConfigError: an option is wrong.
@@ -79,6 +89,7 @@ def connect(
         threads=threads,
         engine=engine,
         rebalance=rebalance,
+        watching=_watching(sensors, thresholds),
     )
     with _lock:
         if _current is not None and not _current.closed:
@@ -86,6 +97,12 @@ def connect(
         secret = load_or_create_token() if token is None else check_token(token)
         _current = Cluster(options, secret)
         return _current
+
+
+def _watching(sensors: str, thresholds: str) -> Watching:
+    """The user's settings on top of those of the environment. ConfigError if one of them is wrong."""
+    base = watching_of(os.environ.get("EXO_LAB_SENSORS", ""), os.environ.get("EXO_LAB_THRESHOLDS", ""))
+    return watching_of(sensors, thresholds, base)
 
 
 def current() -> Cluster | None:

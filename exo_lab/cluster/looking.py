@@ -29,6 +29,8 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
         seen_s_ago=0.0,
         load=psutil.cpu_percent() / 100,
         memory_available_bytes=node.memory_available_bytes(),
+        compute=node.sensing.vitals.value("compute"),
+        temperature_c=node.sensing.vitals.value("temperature"),
         how_found="this node",
     )
     peers = [
@@ -40,6 +42,8 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
             seen_s_ago=now - peer.heard_at,
             load=peer.load,
             memory_available_bytes=peer.memory_available_bytes,
+            compute=peer.vitals.value("compute"),
+            temperature_c=peer.vitals.value("temperature"),
             how_found=peer.found_by,
         )
         for peer in node.members.peers.values()

@@ -14,6 +14,7 @@ from exo_lab.core.device import Device
 from exo_lab.core.pace import Pace
 from exo_lab.core.plan import Plan
 from exo_lab.core.sampling import SamplingParams
+from exo_lab.core.telemetry import Series, Vitals
 from exo_lab.core.topology import Topology
 
 PROTOCOL_VERSION = 1
@@ -74,6 +75,7 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     plans: tuple[tuple[str, int, str], ...] = ()  # (model, epoch, proposer) that this node has active
     paces: tuple[Pace, ...] = ()  # what it measured of the models that it held
     busy: bool = False  # it loads a model: its next answer may take longer
+    vitals: Vitals = Vitals()
 
 
 class Leave(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -144,6 +146,25 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counters: dict[str, int] = {}
 
 
+class GetHistory(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What did you measure from `since_s` on (seconds since the epoch)? Answered by `History`."""
+
+    since_s: float
+    quantities: tuple[str, ...]
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A node's measurements, thinned out where they are many."""
+
+    series: tuple[Series, ...]
+
+
+class Acknowledge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody has seen an alert of yours."""
+
+    alert: str
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """`done` of `total` bytes (total 0: unknown), with a word on what is being done."""
 
@@ -170,7 +191,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 ControlMessage = (
     Hello | Ping | Pong | Leave | Collect | Collected | LoadShard | Activate | Unload
-    | GetPlans | Plans | GetStats | Stats | Progress | Done | Refused
+    | GetPlans | Plans | GetStats | Stats | GetHistory | History | Acknowledge | Progress | Done | Refused
 )  # fmt: skip
 
 

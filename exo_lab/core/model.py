@@ -84,6 +84,17 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         """FLOPs of the output projection for one token."""
         return 2 * self.hidden_size * self.vocab_size
 
+    def step_flops(self, layers: int, positions: int, before: int, heads: int) -> float:
+        """FLOPs of `positions` through `layers`, with `before` cached, and of the head for `heads` of them.
+
+        Matrix products, attention scores included (2 x 2 x n_heads x head_dim a cached position); norms, RoPE and
+        activations are not counted, as in Kaplan et al. (2020), section 2.1.
+        """
+        window = self.sliding_window or self.context_length + before + positions
+        seen = sum(min(before + one + 1, window) for one in range(positions))
+        products = positions * self.flops_per_token_per_layer + seen * 4 * self.n_heads * self.head_dim
+        return float(layers * products + heads * self.head_flops_per_token)
+
     @property
     def total_bytes(self) -> int:
         """Bytes of all weights when one device holds everything (a tied matrix once)."""

@@ -13,6 +13,7 @@ from exo_lab.core.device import Device
 from exo_lab.core.messages import FinishReason, StageTiming
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan
+from exo_lab.core.telemetry import Alert, Forecast
 
 Liveness = Literal["alive", "suspect", "lost"]
 
@@ -28,6 +29,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     seen_s_ago: float | None = None
     load: float | None = None  # CPU load in [0, 1]
     memory_available_bytes: int | None = None
+    compute: float | None = None  # FLOPs computed of those that it could, in [0, 1], over its last few seconds
+    temperature_c: float | None = None  # of its hottest sensor
     how_found: str = ""  # "loopback registry", "peers.toml", ...
 
 
@@ -49,6 +52,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 0
     refused: dict[str, int] = {}
     problems: tuple[str, ...] = ()  # sentences: what is wrong and what to do
+    alerts: tuple[Alert, ...] = ()  # of every node, oldest first
+    forecasts: tuple[Forecast, ...] = ()  # of every node, the nearest first
 
 
 class TokenEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import FrameError, TransportError
+from exo_lab.core.errors import FrameError, NodeError, TransportError
 from exo_lab.node.collect import collect
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             yield msg.Plans(plans=tuple(plans.values()), models=tuple(node.models[name] for name in plans))
         case msg.GetStats():
             yield node.stats()
+        case msg.GetHistory(since_s=since_s, quantities=quantities):
+            yield msg.History(series=await node.sensing.history(since_s, quantities))
+        case msg.Acknowledge(alert=alert):
+            if not node.sensing.acknowledge(alert):
+                raise NodeError(f"{node.device.name} has no alert {alert} any more. See `%exo alerts`.")
+            yield msg.Done()
         case _:
             raise TransportError(f"{type(message).__name__} is an answer, not a question")
 
@@ -70,4 +76,5 @@ def _pong(node: Node, sequence: int, payload: bytes) -> msg.Pong:
         plans=node.book.offered,
         paces=node.paces.all,
         busy=node.book.loading,
+        vitals=node.sensing.vitals,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from exo_lab.transport.keys import Identity
 
 ENGINES = ("torch", "numpy")
+HISTORY_VARIABLE = "EXO_LAB_HISTORY"  # a folder; "off": measurements are kept in memory
 DISCOVERIES = ("loopback", "udp", "mdns", "tailscale", "manual", "given")
 
 
@@ -128,6 +130,16 @@ def with_known_speed(device: Device, engine: str, threads: int) -> tuple[Device,
     return (device, probe.measure) if known is None else (with_speed(device, known), None)
 
 
+def history_folder() -> Path | None:
+    """Where nodes keep what they measured: `$EXO_LAB_HISTORY`, else beside the token. None where that is "off"."""
+    from exo_lab.transport.keys import token_path
+
+    given = os.environ.get(HISTORY_VARIABLE, "")
+    if given.casefold() in ("off", "0", "no"):
+        return None
+    return Path(given).expanduser() if given else token_path().parent / "history"
+
+
 def build(options: NodeOptions, token: str) -> NodeParts:
     """The parts of a node over ZeroMQ, from what the user chose. Nothing is announced yet.
 
@@ -137,6 +149,9 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     """
     from exo_lab.models.open import open_model
     from exo_lab.telemetry.detect import cpu_limit, detect, free_memory
+    from exo_lab.telemetry.nvidia_sensors import NvidiaSensors
+    from exo_lab.telemetry.recorder import Recorder
+    from exo_lab.telemetry.sensors import MachineSensors
     from exo_lab.transport.keys import Identity, cluster_tag
     from exo_lab.transport.secure import SecureContext
 
@@ -183,4 +198,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         model_folders=model_folders(options.bind),
         free_memory=free,
         measure_speed=measure_speed,
+        watching=options.watching,
+        sensors=MachineSensors(gpus=NvidiaSensors()),
+        recorder=Recorder(history_folder(), device.name),
     )

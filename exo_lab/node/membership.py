@@ -14,6 +14,7 @@ import msgspec
 from exo_lab.core.messages import NodeCard
 from exo_lab.core.pace import Pace
 from exo_lab.core.status import Liveness
+from exo_lab.core.telemetry import Vitals
 from exo_lab.core.topology import LinkKind
 from exo_lab.discovery.merge import move
 
@@ -41,6 +42,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     busy: bool = False
     plans: tuple[tuple[str, int, str], ...] = ()
     paces: tuple[Pace, ...] = ()
+    vitals: Vitals = Vitals()
 
     @property
     def id(self) -> str:
@@ -96,6 +98,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     paces: tuple[Pace, ...] = ()
     busy: bool = False
+    vitals: Vitals = Vitals()
 
 
 class Silent(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +181,7 @@ def step(members: Members, event: Event) -> Members:
                     plans=event.plans,
                     paces=event.paces,
                     busy=event.busy,
+                    vitals=event.vitals,
                 ),
             )
         case Silent(id=peer_id, now=now) if peer_id in members.peers:

@@ -32,6 +32,7 @@ from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
 from exo_lab.node.recovery import Recovery
 from exo_lab.node.ring import Ring
+from exo_lab.node.sensing import Sensing
 from exo_lab.node.session import Request
 from exo_lab.node.stage import Stages
 from exo_lab.node.tasks import Tasks
@@ -74,6 +75,7 @@ class Node:
         self.paces = Paces()
         self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))
         self.recovery = Recovery(self)
+        self.sensing = Sensing(self, parts.sensors, parts.recorder, parts.watching)
         self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
 
     # -- life --------------------------------------------------------------------------------------------
@@ -100,6 +102,7 @@ class Node:
         self.peers.pulse.watch(self.tasks)
         self.tasks.start(watch_requests(self), "sweep")
         self.tasks.start(self._measure_links(), "links")
+        self.tasks.start(self.sensing.run(), "sensors")
         if self.parts.measure_speed is not None:
             self.tasks.start(learn_speed(self, self.parts.measure_speed), "speed")
 
@@ -115,6 +118,7 @@ class Node:
         await self.peers.goodbye()
         await self._end_ring()
         await self.parts.control.close()
+        self.sensing.close()
         self.loader.close()
         self.book.close()
         self.parts.close()
@@ -192,6 +196,10 @@ class Node:
     def peers_changed(self) -> None:
         """See `Watcher`."""
         self._notify("nodes")
+
+    def alerts_changed(self) -> None:
+        """An alert of this node or of a peer came, went, or was acknowledged. See `Watcher`."""
+        self._notify("alerts")
 
     def _notify(self, what: str) -> None:
         for listener in tuple(self.listeners):

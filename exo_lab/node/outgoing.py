@@ -48,6 +48,14 @@ class Ready(NamedTuple):
             return "none"
         return "all" if self.step.guesses else "last"
 
+    @property
+    def flops(self) -> float:
+        """What computing it takes."""
+        hold, count = self.session.hold, self.x.shape[0]
+        heads = {"none": 0, "last": 1, "all": count}[self.want]
+        shard = hold.plan.shards[hold.stage]
+        return hold.config.step_flops(shard.end - shard.start, count, self.step.position, heads)
+
 
 def failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAddress:
     """What a requester is told of a request that cannot go on at `node`."""

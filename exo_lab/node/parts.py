@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from exo_lab.core.watching import Watching
+
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
+    from exo_lab.telemetry.recorder import Recorder
+    from exo_lab.telemetry.sensors import Sensors
     from exo_lab.transport.base import ControlPort, DataPort
     from exo_lab.transport.keys import Identity
 
@@ -38,6 +42,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "auto"
     parent_pid: int = 0
     rebalance: str = "ask"  # what to do when nodes come or go: "auto", "ask", "never"
+    watching: Watching = Watching()  # what is measured how often, and what is too much
 
 
 EngineFactory = Callable[[str, str], "Engine"]  # (engine name, dtype), each may be "auto"
@@ -49,7 +54,7 @@ class Listener(Protocol):
     """Something that wants to know when the cluster changes. Called in the control thread; must not block."""
 
     def __call__(self, what: str) -> None:
-        """`what` is one of "nodes", "plans", "requests"."""
+        """`what` is one of "nodes", "plans", "requests", "alerts"."""
         ...
 
 
@@ -69,4 +74,7 @@ class NodeParts(NamedTuple):
     free_memory: Callable[[], int] | None = None
     # Measures the device's speed, see `own_speed`: blocks until done or told to stop. None: nothing is measured.
     measure_speed: SpeedMeter | None = None
+    watching: Watching = Watching()
+    sensors: Sensors | None = None  # of the machine
+    recorder: Recorder | None = None  # where measurements are kept
     model_folders: Sequence[Path] | None = None  # from where peers may name files; None: anywhere, see `model_names`

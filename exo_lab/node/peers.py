@@ -48,6 +48,10 @@ class Watcher(Protocol):
         """Somebody came, went, or is another than before."""
         ...
 
+    def alerts_changed(self) -> None:
+        """A peer has another alert than before, or one less."""
+        ...
+
 
 class Peers:
     """See the module.
@@ -233,6 +237,8 @@ class Peers:
             self._watcher.peer_back(back)
         if _shown(before) != _shown(self.members):
             self._watcher.peers_changed()
+        if _alerts(before) != _alerts(self.members):
+            self._watcher.alerts_changed()
 
     async def goodbye(self) -> None:
         """Tell everybody that this node leaves."""
@@ -259,6 +265,10 @@ async def _closing(sightings: AsyncIterator[Sequence[Found]]) -> AsyncGenerator[
         close = getattr(sightings, "aclose", None)
         if close is not None:
             await close()
+
+
+def _alerts(members: m.Members) -> list[tuple[str, str]]:
+    return [(one.id, one.state) for peer in members.alive() for one in peer.vitals.alerts]
 
 
 def _shown(members: m.Members) -> Iterable[tuple[str, str, int, str]]:

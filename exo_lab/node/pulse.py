@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, PeerUnreachable
 from exo_lab.core.messages import Ping, Pong
+from exo_lab.core.telemetry import believed
 from exo_lab.node import membership as m
 from exo_lab.node.processes import process_of
 
@@ -89,6 +90,7 @@ class Pulse:
                     plans=reply.plans[:MAX_PLANS_TOLD],
                     paces=reply.paces[:MAX_PLANS_TOLD],
                     busy=reply.busy,
+                    vitals=believed(reply.vitals, peer.id),
                     now=time.monotonic(),
                 )
             )

@@ -55,6 +55,7 @@ class Stages:
     ) -> None:
         self.node, self.slowdown = node, slowdown
         self.counters: Counter[str] = Counter()
+        self.flops = 0.0  # computed until now; the data thread adds, any thread may read
         self._clock, self._sleep = clock, sleep
         self.shelf = Shelf(node, memory_limit_bytes, clock)
         self._chooser = Chooser(node, self.shelf, self.counters, clock)
@@ -175,6 +176,7 @@ class Stages:
     def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
         step, session, x, started = one
         hold = session.hold
+        self.flops += one.flops
         if one.want == "none" and together == 1:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         self.shelf.computed(session, step.position + x.shape[0] - step.guesses)
