@@ -168,6 +168,8 @@ export interface ClusterStatus {
   readonly sessions: number;
   readonly refused: Readonly<Record<string, number>>;
   readonly problems: ReadonlyArray<string>;
+  readonly alerts: ReadonlyArray<Alert>;
+  readonly forecasts: ReadonlyArray<Forecast>;
 }
 
 /** One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke. */
@@ -180,6 +182,8 @@ export interface NodeStatus {
   readonly seen_s_ago: number | null;
   readonly load: number | null;
   readonly memory_available_bytes: number | null;
+  readonly compute: number | null;
+  readonly temperature_c: number | null;
   readonly how_found: string;
 }
 
@@ -287,6 +291,40 @@ export interface RopeScaling {
   readonly low_freq_factor: number;
   readonly high_freq_factor: number;
   readonly original_context: number;
+}
+
+/**
+ * Something has been above its threshold for long enough. `node` is the id of who noticed it, of itself.
+ *
+ * `since_s` is when it went above, `value` the latest reading. `id` is what one acknowledges it by.
+ */
+export interface Alert {
+  readonly id: string;
+  readonly node: string;
+  readonly quantity: 'bandwidth' | 'compute' | 'latency' | 'load' | 'memory' | 'temperature';
+  readonly about: string;
+  readonly value: number;
+  readonly threshold: number;
+  readonly since_s: number;
+  readonly state: 'acknowledged' | 'cleared' | 'raised';
+}
+
+/**
+ * A prediction: a reading that grows reaches its threshold `lead_s` after `made_at_s`, if it goes on like this.
+ *
+ * With probability `confidence` between `soonest_s` and `latest_s` (None: later than the forecast looks).
+ */
+export interface Forecast {
+  readonly node: string;
+  readonly quantity: 'bandwidth' | 'compute' | 'latency' | 'load' | 'memory' | 'temperature';
+  readonly about: string;
+  readonly value: number;
+  readonly threshold: number;
+  readonly made_at_s: number;
+  readonly lead_s: number;
+  readonly soonest_s: number;
+  readonly latest_s: number | null;
+  readonly confidence: number;
 }
 
 /**
