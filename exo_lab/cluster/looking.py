@@ -39,6 +39,7 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
             liveness=peer.liveness,
             address=peer.control,
             latency_s=_latency_s(node, peer),
+            link=node.peers.link_kind(peer),
             seen_s_ago=now - peer.heard_at,
             load=peer.load,
             memory_available_bytes=peer.memory_available_bytes,

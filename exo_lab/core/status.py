@@ -14,18 +14,23 @@ from exo_lab.core.messages import FinishReason, StageTiming
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan
 from exo_lab.core.telemetry import Alert, Forecast
+from exo_lab.core.topology import LinkKind
 
 Liveness = Literal["alive", "suspect", "lost"]
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke."""
+    """One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke.
+
+    `link` is the kind of link that joins it with this node; None for this node itself.
+    """
 
     device: Device
     liveness: Liveness = "alive"
     is_self: bool = False
     address: str = ""
     latency_s: float | None = None
+    link: LinkKind | None = None
     seen_s_ago: float | None = None
     load: float | None = None  # CPU load in [0, 1]
     memory_available_bytes: int | None = None

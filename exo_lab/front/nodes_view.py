@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from exo_lab.core.device import Device
     from exo_lab.core.status import Liveness, LoadedModel, NodeStatus
 
-# In HTML chip and speed share a column, and so do the last two: with that the table fits a notebook's cell.
+# In HTML chip and speed share a column, and so do latency and link and the last two: that fits a notebook's cell.
 HEADER = (
-    *("#", "node", "state", "layers held", "chip", "speed", "memory free", "latency", "load", "engines"),
+    *("#", "node", "state", "layers held", "chip", "speed", "memory free", "latency", "link", "load", "engines"),
     *("address", "found by"),
 )
-HTML_HEADER = tuple(name for name in HEADER if name not in ("speed", "found by"))
+HTML_HEADER = tuple(name for name in HEADER if name not in ("speed", "link", "found by"))
 RIGHT = ("memory free", "latency", "load")
 LIVENESS: dict[Liveness, tuple[str, str, str]] = {  # symbol, word, colour (never alone)
     "alive": ("●", "alive", "#009E73"),
@@ -60,7 +60,7 @@ class NodesView(View):
         since = f" {html.esc(row.since)}" if row.since else ""
         state = f'<span style="color:{colour}" aria-hidden="true">{symbol}</span> {word}{since}'
         mark = swatch(entry.mark, emulated=bool(entry.emulated))
-        cells = map(html.esc, (row.memory, row.latency, row.load, row.engines))
+        cells = (html.esc(row.memory), html.stacked(row.latency, row.link), html.esc(row.load), html.esc(row.engines))
         chip, address = html.stacked(row.chip, row.speed), html.stacked(row.address, row.found)
         return (mark, name, state, html.esc(row.layers), chip, *cells, address)
 
@@ -74,7 +74,7 @@ class NodesView(View):
             name = entry.name + " (this one)" * node.is_self
             state = f"{symbol} {word} {row.since}".rstrip()
             emulated = f"emulated: {entry.emulated}" if entry.emulated else ""
-            cells = (row.layers, row.chip, row.speed, row.memory, row.latency, row.load, row.engines)
+            cells = (row.layers, row.chip, row.speed, row.memory, row.latency, row.link, row.load, row.engines)
             rows.append((entry.mark.symbol, name, state, *cells, row.address, row.found, emulated))
         return "\n".join([summary(self.nodes), *table((*HEADER, ""), rows, RIGHT)])
 
@@ -87,6 +87,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     speed: str
     memory: str
     latency: str
+    link: str
     load: str
     engines: str
     address: str
@@ -104,6 +105,7 @@ def _row(node: NodeStatus, held: dict[str, list[str]]) -> _Row:
         speed=show_speed(device),
         memory=f"{show_bytes(free)} of {show_bytes(device.memory_bytes)}" if device.memory_bytes else "",
         latency=show_seconds(node.latency_s) if node.latency_s is not None else "",
+        link="" if node.link in (None, "unknown") else node.link,
         load=f"{node.load:.0%}" if node.load is not None else "",
         engines=clean(", ".join(device.engines), 60),
         address=clean(node.address, 80).removeprefix("tcp://"),

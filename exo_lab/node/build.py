@@ -154,6 +154,8 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     from exo_lab.telemetry.sensors import MachineSensors
     from exo_lab.transport.keys import Identity, cluster_tag
     from exo_lab.transport.secure import SecureContext
+    from exo_lab.transport.shared_memory import SharedMemory
+    from exo_lab.transport.shared_memory import wanted as shared_memory_wanted
 
     if options.memory_bytes < 0 or options.slowdown < 1:
         raise ConfigError(f"memory must not be negative and slow must be 1 or more, got {options.slowdown:g}")
@@ -174,7 +176,8 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         port = control_port(options)
         control = context.control(options.bind, port, name=device.name)
         # Two neighbouring ports, so that one firewall rule lets both through.
-        data = context.data(options.bind, port + 1 if port else 0)
+        side = SharedMemory(enabled=shared_memory_wanted())
+        data = context.data(options.bind, port + 1 if port else 0, side=side)
     except BaseException:
         context.close()
         raise

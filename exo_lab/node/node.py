@@ -77,6 +77,7 @@ class Node:
         self.recovery = Recovery(self)
         self.sensing = Sensing(self, parts.sensors, parts.recorder, parts.watching)
         self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
+        self.peers.shares_memory = parts.data.shares_memory
 
     # -- life --------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exo_lab.core.errors import ExoError, FrameError, NodeLost, TransportError
 from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard
-from exo_lab.core.topology import Link, Sighting, Topology, link, topology
+from exo_lab.core.topology import Link, LinkKind, Sighting, Topology, link, topology
 from exo_lab.node import membership as m
 from exo_lab.node.pulse import Pulse
 from exo_lab.node.ways import Ways
@@ -84,6 +84,7 @@ class Peers:
         self.pulse = Pulse(self, control, timing)
         # What the data thread measured of the way to a peer; the node puts its ring here.
         self.link_figures: Callable[[str], LinkFigures | None] = lambda peer: None
+        self.shares_memory: Callable[[str], bool] = lambda data_address: False
 
     # -- looking -----------------------------------------------------------------------------------------
 
@@ -103,11 +104,17 @@ class Peers:
         return link(
             self.card.device.id,
             peer.id,
-            kind="loopback" if peer.card.host == self.card.host and peer.kind == "unknown" else peer.kind,
+            kind=self.link_kind(peer),
             latency_s=latency_s,
             bandwidth_bytes_per_s=None if figures is None else figures.bandwidth_bytes_per_s,
             measured_at=0.0 if latency_s is None else to_wall_clock + peer.heard_at,
         )
+
+    def link_kind(self, peer: m.Peer) -> LinkKind:
+        """What joins this node and a peer. Any thread."""
+        if self.shares_memory(peer.data):
+            return "shared-memory"
+        return "loopback" if peer.card.host == self.card.host and peer.kind == "unknown" else peer.kind
 
     def data_address(self, node: str, lost_too: bool = False) -> str | None:
         """Where a living peer takes frames, or took them if it is lost and `lost_too`. Any thread."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from exo_lab.core.messages import ControlMessage, DataMessage
     from exo_lab.core.tensor import Tensor
+    from exo_lab.transport.frames import Buffer, Part
 
     Handler = Callable[[ControlMessage], AsyncIterator[ControlMessage]]
 
@@ -37,13 +38,16 @@ class ControlStats(msgspec.Struct, frozen=True, kw_only=True):
 class DataStats(msgspec.Struct, frozen=True, kw_only=True):
     """A data port's counters since it was made. Bytes are those of the frames, headers included.
 
-    `refused` counts, by reason, frames that came and were dropped.
+    `shared_in` and `shared_out` are those of the frames whose tensor went through shared memory. `refused` counts, by
+    reason, frames that came and were dropped.
     """
 
     frames_in: int = 0
     frames_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    shared_in: int = 0
+    shared_out: int = 0
     refused: dict[str, int] = {}
 
 
@@ -136,10 +140,51 @@ class DataPort(Protocol):
         """Close the way to an address; what is still queued for it is dropped. The next `send` connects anew."""
         ...
 
+    def shares_memory(self, address: str) -> bool:
+        """Do large tensors for an address go through memory that both processes share? Any thread."""
+        ...
+
     def stats(self) -> DataStats:
         """The counters now. Any thread."""
         ...
 
     def close(self) -> None:
         """Free the sockets. Idempotent. Call it in the thread that used the port."""
+        ...
+
+
+class SideChannel(Protocol):
+    """Another way for the bytes of tensors, beside a data port's sockets, which keep the order and ring the bell.
+
+    Between processes of one machine it is `shared_memory`. RDMA (UCX) plugs in here and nowhere else: an offer is the
+    exchange of a registered buffer's key, a ticket is the address of a remote read, and what cannot go that way goes
+    through the socket. Parts are those of `frames`. For the data thread, but for `carries`.
+    """
+
+    def carries(self, address: str) -> bool:
+        """Do tensors for this address go this way? Any thread."""
+        ...
+
+    def pack(self, address: str, parts: list[Part]) -> list[Part]:
+        """The frame as it is to be sent: with a ticket for the tensor, or as it was. `sent` makes it count."""
+        ...
+
+    def sent(self, address: str, parts: list[Part]) -> list[Part] | None:
+        """Parts that `pack`, or this, gave were sent. What is to be sent to that address next, if anything."""
+        ...
+
+    def unpack(self, parts: Sequence[Buffer]) -> Sequence[Buffer] | None:
+        """A frame as its sender meant it; None if it was only about this channel. Raises Malformed."""
+        ...
+
+    def forget(self, address: str) -> None:
+        """Nothing more is sent to an address."""
+        ...
+
+    def sweep(self) -> None:
+        """Free, now and then, what belonged to peers that are gone. Called often; cheap."""
+        ...
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
         ...

@@ -17,6 +17,7 @@ from exo_lab.core.errors import PeerUnreachable, TransportError
 from exo_lab.transport.base import DATA_TIMEOUT_S, DataStats
 from exo_lab.transport.frames import MAX_PARTS, MAX_TENSOR_BYTES, Malformed, Part, decode, encode
 from exo_lab.transport.mailbox import Mailbox
+from exo_lab.transport.shared_memory import SharedMemory
 from exo_lab.transport.sockets import bind, connect, tune
 from exo_lab.transport.tally import Tally
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from exo_lab.core.messages import DataMessage
     from exo_lab.core.tensor import Tensor
+    from exo_lab.transport.base import SideChannel
     from exo_lab.transport.keys import ClusterKeys
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class ZmqData:
         watch: called with the listening socket before it listens.
         high_water_mark: frames queued per peer and direction.
         max_tensor_bytes: larger ones are refused.
+        side: another way for large tensors; shared memory if None.
     """
 
     def __init__(
@@ -59,11 +62,14 @@ class ZmqData:
         watch: Callable[[zmq.Socket[Any]], None] | None = None,
         high_water_mark: int = HIGH_WATER_MARK,
         max_tensor_bytes: int = MAX_TENSOR_BYTES,
+        side: SideChannel | None = None,
     ) -> None:
+        self._side = side or SharedMemory()
         self._context, self._keys = context, keys
         self._high_water_mark, self._max_tensor_bytes = high_water_mark, max_tensor_bytes
         self._peers: dict[str, zmq.Socket[Any]] = {}  # least recently connected first
         self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = 0
+        self._shared_in = self._shared_out = 0
         self._closed = False
         self._user: threading.Thread | None = None  # the thread that calls `recv`
         self._pull = context.socket(zmq.PULL)
@@ -98,16 +104,21 @@ class ZmqData:
         socket = self._peers.get(address)
         if socket is None:
             socket = self._connect(address)
+        packed = self._side.pack(address, parts)
         try:
-            if not self._sent(socket, parts, timeout_s):
+            if not self._sent(socket, packed, timeout_s):
                 raise PeerUnreachable(
                     f"{address} took no frame for {timeout_s:g} s. "
                     "Is it running, in reach, and does it have the same token?"
                 )
+            self._frames_out += 1
+            self._bytes_out += sum(map(len, parts))
+            self._shared_out += packed is not parts
+            more = self._side.sent(address, packed)
+            if more is not None and self._sent(socket, more, 0.0):
+                self._side.sent(address, more)
         except zmq.ContextTerminated as exc:
             raise TransportError("the data port is closed") from exc
-        self._frames_out += 1
-        self._bytes_out += sum(map(len, parts))
 
     def _sent(self, socket: zmq.Socket[Any], parts: list[Part], timeout_s: float) -> bool:
         """Queue all the parts, or none."""
@@ -158,9 +169,14 @@ class ZmqData:
 
     def forget(self, address: str) -> None:
         """Close the way to an address. See `DataPort.forget`."""
+        self._side.forget(address)
         socket = self._peers.pop(address, None)
         if socket is not None:
             socket.close()
+
+    def shares_memory(self, address: str) -> bool:
+        """Do large tensors for an address go through memory that both share? Any thread."""
+        return self._side.carries(address)
 
     def _drop(self, socket: zmq.Socket[Any]) -> None:
         for address in [address for address, one in self._peers.items() if one is socket]:
@@ -172,6 +188,7 @@ class ZmqData:
         """The next thing that was posted or came in. See `DataPort.recv`."""
         if self._user is None:
             self._user = threading.current_thread()
+        self._side.sweep()
         deadline = time.monotonic() + timeout_s
         wait_ms = round(timeout_s * 1000)
         try:
@@ -212,12 +229,16 @@ class ZmqData:
             if len(buffers) <= MAX_PARTS:  # one more than allowed is enough to refuse it
                 buffers.append(part.buffer)
         try:
-            frame = decode(buffers, self._max_tensor_bytes)
+            meant = self._side.unpack(buffers)
+            if meant is None:
+                return None
+            frame = decode(meant, self._max_tensor_bytes)
         except Malformed as exc:
             self._tally.add(exc.reason, str(exc))
             return None
         self._frames_in += 1
-        self._bytes_in += sum(map(len, buffers))
+        self._bytes_in += sum(map(len, meant))
+        self._shared_in += meant is not buffers
         return frame
 
     def post(self, item: object) -> None:
@@ -233,6 +254,8 @@ class ZmqData:
             frames_out=self._frames_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
+            shared_in=self._shared_in,
+            shared_out=self._shared_out,
             refused=self._tally.snapshot(),
         )
 
@@ -248,6 +271,7 @@ class ZmqData:
         self._closed = True
         for address in list(self._peers):
             self.forget(address)
+        self._side.close()
         try:
             self._pull.disable_monitor()
         except zmq.ContextTerminated:

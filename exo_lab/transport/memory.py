@@ -289,6 +289,10 @@ class MemoryData:
     def forget(self, address: str) -> None:
         """Nothing is kept per address here."""
 
+    def shares_memory(self, address: str) -> bool:
+        """No: nothing is copied between processes here."""
+        return False
+
     def stats(self) -> DataStats:
         """The counters now. Any thread."""
         return DataStats(

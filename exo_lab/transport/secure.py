@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -16,6 +16,9 @@ from exo_lab.transport.base import ControlStats, DataStats
 from exo_lab.transport.frames import MAX_TENSOR_BYTES
 from exo_lab.transport.keys import ClusterKeys
 from exo_lab.transport.zap import Doorkeeper, DoorStats
+
+if TYPE_CHECKING:
+    from exo_lab.transport.base import SideChannel
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +73,9 @@ class SecureContext:
         *,
         high_water_mark: int = _data.HIGH_WATER_MARK,
         max_tensor_bytes: int = MAX_TENSOR_BYTES,
+        side: SideChannel | None = None,
     ) -> _data.ZmqData:
-        """A data port that listens on `bind_host`. TransportError if it cannot."""
+        """A data port that listens on `bind_host`; `side` as for `ZmqData`. TransportError if it cannot."""
         self._check_open()
         made = _data.ZmqData(
             self._context,
@@ -81,6 +85,7 @@ class SecureContext:
             watch=self._door.watch,
             high_water_mark=high_water_mark,
             max_tensor_bytes=max_tensor_bytes,
+            side=side,
         )
         self._datas.append(made)
         return made

@@ -72,6 +72,7 @@ def nodes(members: tuple[Device, ...]) -> tuple[NodeStatus, ...]:
             device=member,
             address=f"tcp://127.0.0.1:4{i:04}",
             latency_s=0.00018 * (i + 1),
+            link="shared-memory" if i == 0 else "ethernet",
             seen_s_ago=0.4,
             load=0.25,
             memory_available_bytes=member.memory_available_bytes,
