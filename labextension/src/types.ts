@@ -172,13 +172,18 @@ export interface ClusterStatus {
   readonly forecasts: ReadonlyArray<Forecast>;
 }
 
-/** One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke. */
+/**
+ * One node as seen from here. `latency_s` is one way, half of a round trip; `seen_s_ago` since it last spoke.
+ *
+ * `link` is the kind of link that joins it with this node; None for this node itself.
+ */
 export interface NodeStatus {
   readonly device: Device;
   readonly liveness: 'alive' | 'lost' | 'suspect';
   readonly is_self: boolean;
   readonly address: string;
   readonly latency_s: number | null;
+  readonly link: 'ethernet' | 'infiniband' | 'loopback' | 'shared-memory' | 'tailscale' | 'thunderbolt' | 'unknown' | 'wifi' | null;
   readonly seen_s_ago: number | null;
   readonly load: number | null;
   readonly memory_available_bytes: number | null;
