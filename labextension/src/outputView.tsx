@@ -26,6 +26,7 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
     super();
     this.addClass('jp-ExoLab');
     this.addClass('jp-ExoLab-output');
+    this.node.addEventListener('focusin', keepKeys);
   }
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
@@ -49,6 +50,16 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
   }
 
   private _output: OutputView | null = null;
+}
+
+/**
+ * In command mode the notebook takes arrows and Enter for itself, also from what has the focus in an output, unless the
+ * focused element itself says otherwise.
+ */
+function keepKeys(event: FocusEvent): void {
+  if (event.target instanceof Element) {
+    event.target.setAttribute('data-lm-suppress-shortcuts', 'true');
+  }
 }
 
 const nothing = new ClusterModel();

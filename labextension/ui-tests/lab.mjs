@@ -6,72 +6,15 @@
 // Prints one line a step and the figures that it measured as a last line of JSON; exits with 1 at the first step that
 // fails. tests/labextension/test_in_a_browser.py starts the server and runs this.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 
-import { launch } from './browser.mjs';
+import { person } from './person.mjs';
 
 const [url, token, pictures = ''] = process.argv.slice(2);
 const PANEL = '#exo-lab-panel ';
 const PROMPT = 'Name three rivers.';
-const WAIT = 60_000;
 
-const browser = await launch();
-const page = await browser.newPage({ viewport: { width: 1500, height: 1150 } });
-const complaints = [];
-page.on('pageerror', error => complaints.push(String(error)));
-page.setDefaultTimeout(WAIT);
+const { page, step, idle, run, says, leave } = await person({ pictures, panel: PANEL });
 const measured = {};
-
-async function step(name, work) {
-  const started = Date.now();
-  try {
-    await work();
-  } catch (error) {
-    await picture('failed');
-    console.log(`FAILED ${name}: ${error}`);
-    console.log(
-      (
-        await page
-          .locator(PANEL)
-          .innerText()
-          .catch(() => 'no panel')
-      ).slice(0, 2000)
-    );
-    await browser.close();
-    process.exit(1);
-  }
-  await picture(name.replaceAll(' ', '-'));
-  console.log(`ok ${name} (${Date.now() - started} ms)`);
-}
-
-async function picture(name) {
-  if (pictures !== '') {
-    await page.screenshot({ path: join(pictures, `${name}.png`) });
-  }
-}
-
-async function idle() {
-  await page.waitForFunction(
-    () => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle',
-    null,
-    { timeout: 120_000 }
-  );
-}
-
-async function run(code, { wait = true } = {}) {
-  await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').last().click();
-  await page.keyboard.press('Control+a');
-  await page.keyboard.insertText(code);
-  await page.keyboard.press('Shift+Enter');
-  if (wait) {
-    await page.waitForTimeout(300);
-    await idle();
-  }
-}
-
-async function says(text) {
-  await page.locator(PANEL).getByText(text).first().waitFor({ state: 'visible' });
-}
 
 const slider = i => page.locator(`${PANEL}[role=slider]`).nth(i);
 const layers = async i => Number(await slider(i).getAttribute('aria-valuenow'));
@@ -282,6 +225,5 @@ await step('the dashboard comes back after a reload of the page', async () => {
   await page.locator('#exo-lab-dashboard .jp-ExoLab-graph').waitFor();
 });
 
-await browser.close();
-assert.deepEqual(complaints, []);
+await leave();
 console.log(JSON.stringify(measured));

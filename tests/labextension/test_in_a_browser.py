@@ -1,4 +1,4 @@
-"""What a person does in JupyterLab, in a real browser with real kernels and a real model; and axe over every view.
+"""What a person does in JupyterLab and Notebook 7, in a real browser with real kernels and a real model; axe too.
 
 Needs chromium, node, `npm ci` in labextension/ and a built extension; says what is missing where it is skipped.
 """
@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, real_model):
-    """A JupyterLab of its own: loopback, with a token, with nothing of the user's."""
-    home = tmp_path_factory.mktemp("lab")
+@contextmanager
+def site(module: str, home: Path):
+    """A Jupyter server of its own with our extension: loopback, with a token, with nothing of the user's."""
     extensions = home / "path" / "labextensions"
     extensions.mkdir(parents=True)
     (extensions / "exo-lab").symlink_to(BUILT)
@@ -57,8 +57,14 @@ def lab(tmp_path_factory, real_model):
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=",
     )
-    with jupyter("jupyter lab", home, environment, *options) as (url, token):
+    with jupyter(module, home, environment, *options) as (url, token):
         yield url.rstrip("/"), token
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, real_model):
+    with site("jupyter lab", tmp_path_factory.mktemp("lab")) as address:
+        yield address
 
 
 def node(*arguments: str) -> str:
@@ -78,6 +84,14 @@ def test_a_person_connects_asks_stops_moves_layers_and_comes_back(lab, tmp_path)
     measured = json.loads(out.splitlines()[-1])
     assert measured["stop_ms"] < 5000
     assert measured["drag_frame_median_ms"] < 50
+
+
+@pytest.mark.kernels
+@pytest.mark.real_model
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_the_same_views_work_in_notebook_7(real_model, tmp_path):
+    with site("notebook", tmp_path) as address:
+        node("ui-tests/notebook.mjs", *address, str(tmp_path))
 
 
 @pytest.mark.timeout(WITHIN_S)
