@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
@@ -26,7 +28,9 @@ from exo_lab.node.thread import ControlThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from exo_lab.cluster.network import TestProgress
     from exo_lab.core.messages import Stats
+    from exo_lab.core.probe import NetworkReport
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.launch.trouble import How
@@ -55,6 +59,7 @@ class Cluster(Models, Measurements):
         self._token = token
         self._kernels: Kernels | None = None
         self._closed = False
+        self.network_report: NetworkReport | None = None  # of the latest test that this process asked for
         policy = policy_of(options.rebalance)
         made = parts or build(options, token)
         self._thread = ControlThread(f"exo-control-{made.device.name}")
@@ -115,6 +120,36 @@ class Cluster(Models, Measurements):
         from exo_lab.node.doctor import doctor
 
         return self._thread.run(doctor(self.node, self.options.bind), DOCTOR_TIMEOUT_S)
+
+    def network_test(
+        self,
+        target: str = "all",
+        *,
+        without: Sequence[str] = (),
+        while_busy: bool = False,
+        progress: TestProgress = lambda *_: None,
+    ) -> NetworkReport:
+        """Have nodes test their links, one after the other: a second or so for each way between two nodes.
+
+        Args:
+            target: "all" for every pair, or a node's name or id for the ways from and to it.
+            without: ids of nodes that are left out.
+            while_busy: also on nodes that are computing answers; that slows them down, and the figures are of then.
+            progress: called with (node name, links done, of how many, what), in the control thread.
+
+        Raises:
+            ConfigError: there are no two nodes, or none of that name.
+        """
+        from exo_lab.cluster import network
+
+        devices = [node.device for node in self.nodes() if node.liveness != "lost" and node.device.id not in without]
+        asked = network.questions(devices, target)
+        known = self.topology()
+        work = network.run(self.node, asked, while_busy=while_busy, progress=progress)
+        report = self._thread.run(work, network.SILENCE_S * sum(1 + len(question.peers) for question in asked))
+        effects = network.effects(self.node, self.models(), known, report)
+        self.network_report = msgspec.structs.replace(report, effects=effects)
+        return self.network_report
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(what)` on every change, in the control thread; it must not block. `what` is as in `Listener`.

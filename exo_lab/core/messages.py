@@ -13,6 +13,7 @@ import msgspec
 from exo_lab.core.device import Device
 from exo_lab.core.pace import Pace
 from exo_lab.core.plan import Plan
+from exo_lab.core.probe import Probed, ProbeLinks
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.telemetry import Series, Vitals
 from exo_lab.core.topology import Topology
@@ -191,7 +192,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 ControlMessage = (
     Hello | Ping | Pong | Leave | Collect | Collected | LoadShard | Activate | Unload
-    | GetPlans | Plans | GetStats | Stats | GetHistory | History | Acknowledge | Progress | Done | Refused
+    | GetPlans | Plans | GetStats | Stats | GetHistory | History | Acknowledge
+    | ProbeLinks | Probed | Progress | Done | Refused
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from exo_lab.front.arguments import HelpWanted, UsageProblem, parser, peers
 from exo_lab.front.desk import Defaults, Desk, with_names
 from exo_lab.front.options import LOOKING, ON_PAPER
 from exo_lab.front.options import verbs as shell_verbs
-from exo_lab.front.screen import TerminalScreen
+from exo_lab.front.screen import TerminalScreen, print_view
 from exo_lab.front.text import clean
 
 if TYPE_CHECKING:
@@ -138,7 +138,11 @@ def _prompt(args: Namespace) -> str:
 
 def _show(desk: Desk, args: Namespace, name: str) -> None:
     view = verbs.HANDLERS[name](desk, args)
-    if view is not None:
+    if view is None:
+        return
+    if sys.stdout.isatty() and view.renderable() is not None:
+        print_view(view, sys.stdout)
+    else:
         _print(view.text())
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from exo_lab.core.wire import WIRE_CHOICES
 from exo_lab.front.option import Option, Words, integer, list_of, names_list, number, option, size, unescape, weights
-from exo_lab.front.options_operating import TOPOLOGY
+from exo_lab.front.options_operating import NETWORK, TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
 
 __all__ = ["Option", "Words", "names_list", "unescape"]
@@ -174,6 +174,7 @@ VERBS: tuple[Verb, ...] = (
         (option("--fetch", metavar="MODEL", words="model", help="bring a model to this machine"),),
     ),
     Verb("topology", "devices, links and who holds what; without `show`, live in JupyterLab", TOPOLOGY),
+    Verb("network", "latency, bandwidth and loss between nodes, and what they mean for tokens a second", NETWORK),
     Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
     Verb(
         "telemetry",
@@ -223,7 +224,7 @@ VERBS: tuple[Verb, ...] = (
 )
 ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
-LOOKING = ("status", "nodes", "topology", "plan", *ON_PAPER, "load", "unload", "ask")
+LOOKING = ("status", "nodes", "topology", "network", "plan", *ON_PAPER, "load", "unload", "ask")
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

@@ -12,3 +12,9 @@ TOPOLOGY = (
     JSON,
     option("--svg", metavar="FILE", words="file", help="write a drawing, which is right in light and dark"),
 )
+NETWORK = (
+    option("what", choices=("test",), metavar="test", help="test every way between two nodes, one after the other"),
+    option("--target", default="all", metavar="NODE", words="node", help="ways from and to this node (default: all)"),
+    option("--while-busy", action="store_true", help="also on nodes that compute answers, which it slows down"),
+    JSON,
+)

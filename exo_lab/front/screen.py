@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 EVERY_S = 0.1
 
 
+def print_view(view: View, out: TextIO) -> None:
+    """A view on a terminal, in colours if it has some and the terminal too; as text anywhere else."""
+    made = view.renderable() if out.isatty() else None
+    if made is None:
+        out.write(view.text() + "\n")
+    else:
+        from rich.console import Console
+
+        Console(file=out, highlight=False).print(made)
+    out.flush()
+
+
 class Screen(Protocol):
     """A place to draw on, again and again."""
 
@@ -115,8 +127,7 @@ class TerminalScreen:
                 self._err.write("".join(f"{line}\n" for line in view.remarks()))
                 self._err.flush()
             elif not isinstance(view, ProgressView):  # progress that broke off: the error says so by itself
-                self._out.write(view.text() + "\n")
-                self._out.flush()
+                print_view(view, self._out)
 
     def _write_on(self, view: GenerationView) -> None:
         self._out.write(clean_block(view.answer[self._written :]))

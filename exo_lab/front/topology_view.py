@@ -90,7 +90,7 @@ class TopologyView(View):
         for i, member in enumerate(members):
             last = i == len(members) - 1
             lines.append(f"{'└─' if last else '├─'} {self._node_line(member)}")
-            links = self.picture.links_of(member.device.id)
+            links = sorted(self.picture.links_of(member.device.id), key=lambda one: self.roster[one[0]].mark.index)
             for k, (other, edge) in enumerate(links):
                 stem, branch = "   " if last else "│  ", "└─" if k == len(links) - 1 else "├─"
                 lines.append(f"{stem}  {branch} {self.roster[other].label}: {link_words(edge)}")

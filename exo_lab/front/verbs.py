@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.front import verbs_fit, verbs_models, verbs_simulate, verbs_views
+from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_simulate, verbs_views
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
@@ -207,6 +207,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "models": verbs_models.models,
     "token": token,
     "topology": verbs_views.topology,
+    "network": verbs_operating.network,
     "placement": verbs_views.placement,
     "telemetry": verbs_views.telemetry,
     "heatmap": verbs_views.heatmap,

@@ -16,6 +16,10 @@ class View:
         """For terminals, and for readers that drop HTML."""
         raise NotImplementedError
 
+    def renderable(self) -> Any:
+        """For terminals with colours: something that rich prints instead of the text; None if the text is all."""
+        return None
+
     def bundle(self) -> dict[str, Any]:
         """Both, by MIME type."""
         return {"text/plain": self.text(), "text/html": self.html()}

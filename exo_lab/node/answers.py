@@ -9,6 +9,7 @@ import psutil
 
 from exo_lab.core import messages as msg
 from exo_lab.core.errors import FrameError, NodeError, TransportError
+from exo_lab.core.probe import ProbeLinks
 from exo_lab.node.collect import collect
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             if not node.sensing.acknowledge(alert):
                 raise NodeError(f"{node.device.name} has no alert {alert} any more. See `%exo alerts`.")
             yield msg.Done()
+        case ProbeLinks():
+            async with contextlib.aclosing(node.prober.probe(message)) as replies:
+                async for reply in replies:
+                    yield reply
         case _:
             raise TransportError(f"{type(message).__name__} is an answer, not a question")
 

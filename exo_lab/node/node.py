@@ -23,6 +23,7 @@ from exo_lab.core.errors import ExoError
 from exo_lab.node.answers import answer
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
+from exo_lab.node.link_prober import LinkProber
 from exo_lab.node.loader import Loader
 from exo_lab.node.orders import CameBack, Measure, RequesterLost, Stop
 from exo_lab.node.own_speed import learn_speed
@@ -76,6 +77,7 @@ class Node:
         self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))
         self.recovery = Recovery(self)
         self.sensing = Sensing(self, parts.sensors, parts.recorder, parts.watching)
+        self.prober = LinkProber(self.id, self.ring, lambda: {peer.id for peer in self.members.alive()})
         self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
         self.peers.shares_memory = parts.data.shares_memory
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exo_lab.core.plan import Plan
     from exo_lab.node.holds import Hold, PlanKey
     from exo_lab.node.session import Request
@@ -70,8 +72,16 @@ class Measure(NamedTuple):
     bulk: bool = False
 
 
+class Probe(NamedTuple):
+    """Send one echo of so many bytes; `came(seconds)` is called in the data thread when it is back, if it ever is."""
+
+    node: str
+    size_bytes: int
+    came: Callable[[float], object]
+
+
 class Shutdown(NamedTuple):
     """Wake up and leave the loop."""
 
 
-Order = Install | Retire | Start | Stop | Abandon | Migrate | RequesterLost | CameBack | Measure | Shutdown
+Order = Install | Retire | Start | Stop | Abandon | Migrate | RequesterLost | CameBack | Measure | Probe | Shutdown

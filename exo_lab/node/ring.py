@@ -126,8 +126,7 @@ class Ring:
             others = self._steps.pop_alike(step, more) if more else []
             self._safely(self._emit, self.stages.run((step, tensor), *others))
         self.stages.shelf.refresh()
-        now = time.monotonic()
-        if now - self._idle_checked_at >= SWEEP_S:
+        if (now := time.monotonic()) - self._idle_checked_at >= SWEEP_S:
             self._idle_checked_at = now
             self.stages.shelf.end_idle(self._timing.idle_session_s)
             self.stages.shelf.free_retired(self._timing.retire_after_s)
@@ -188,9 +187,11 @@ class Ring:
             case orders.Measure(nodes=nodes, bulk=bulk):
                 # In quiet moments: an answer must not wait for that, and would be measured with it.
                 for node in () if self.stages.shelf.figures.sessions or self.requests else nodes:
-                    address = self._address_of(node, False)
-                    if address is not None:
+                    if (address := self._address_of(node, False)) is not None:
                         self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
+            case orders.Probe(node=node, size_bytes=size_bytes, came=came):
+                if (address := self._address_of(node, False)) is not None:
+                    self._outbox.send(address, *self.echoes.probe(size_bytes, came))
             case orders.Shutdown():
                 self._running = False
             case _:
@@ -215,9 +216,9 @@ class Ring:
                 self.stages.counters["late echo"] += 0 if self.echoes.came(echo) else 1
             case Echo() as echo:
                 # To members only: who is none could have us send to anybody.
-                address = self._address_of(echo.node, False)
-                self.stages.counters["echo for a stranger"] += address is None
-                if address is not None:
+                if (address := self._address_of(echo.node, False)) is None:
+                    self.stages.counters["echo for a stranger"] += 1
+                else:
                     self._outbox.send(address, msgspec.structs.replace(echo, back=True))
 
     def _cancel_on(self, plan: Plan, request: str) -> None:
@@ -227,8 +228,7 @@ class Ring:
                 self._forget(request)
                 continue
             # Also to one that is lost: perhaps it only seems so from here, and computes for us in vain.
-            address = self._address_of(device, True)
-            if address is not None:
+            if (address := self._address_of(device, True)) is not None:
                 self._outbox.send(address, Cancel(request=request))
 
     def _forget(self, request: str) -> None:

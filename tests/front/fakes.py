@@ -10,6 +10,7 @@ import msgspec
 from exo_lab.cluster.planning import Explained
 from exo_lab.core.errors import ConfigError, ExoError, NotConnected
 from exo_lab.core.messages import SessionSpec, StageTiming, Token
+from exo_lab.core.probe import NetworkReport
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
 from exo_lab.core.topology import Sighting, Topology, topology
@@ -76,6 +77,12 @@ class FakeCluster:
 
     def topology(self) -> Topology:
         return topology([Sighting(device=device) for device in self.members])
+
+    def network_test(self, target: str, *, progress: Any = None, **options: Any) -> NetworkReport:
+        if progress is not None:
+            progress("kernel-1", 0, 2, "testing the way to kernel-2")
+        self._called("network_test", target=target, **options)
+        return scenes.network_report()
 
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
         self.calls.append(("wait_for", {"count": count, "timeout_s": timeout_s}))

@@ -6,6 +6,7 @@ from exo_lab.core.device import Device
 from exo_lab.core.messages import StageTiming
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan, plan_from_counts
+from exo_lab.core.probe import Effect, NetworkReport, summarise
 from exo_lab.core.status import (
     ClusterStatus,
     GenerationStats,
@@ -89,6 +90,24 @@ def nodes(members: tuple[Device, ...]) -> tuple[NodeStatus, ...]:
         how_found="this node",
     )
     return (here, *found)
+
+
+def network_report(**changes) -> NetworkReport:
+    """A test of three nodes: one way well, one cut short, one dead; the third node refused."""
+    a, b, c = (member.id for member in devices())
+    loads = [(2048, [0.0021] * 8), (4 << 20, [0.012] * 4)]
+    fields = {
+        "at_s": 1.0,
+        "nodes": {member.id: member.name for member in devices()},
+        "probes": (
+            summarise(a, b, [0.002] * 100, loads),
+            summarise(b, a, [0.004] * 99 + [None], [(2048, [0.006] * 8)], "ended after 6 s"),
+            summarise(a, c, [None] * 3, [], "given up: 3 frames in a row did not come back within 2 s"),
+        ),
+        "refused": ((c, f"node {c} is computing answers"),),
+        "effects": (Effect(model=MODEL, before_per_s=151.2, after_per_s=142.4),),
+    }
+    return NetworkReport(**{**fields, **changes})
 
 
 WHY = ("3 nodes share the layers by memory.", "laptop is left out: it holds the notebook.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exo_lab.core import messages as msg
 from exo_lab.core.plan import Plan
+from exo_lab.core.probe import Probed, ProbeLinks, summarise
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.tensor import Tensor
 from exo_lab.engines import convert
@@ -32,6 +33,8 @@ def control_messages(node: Node, plan: Plan, digest: str) -> list[msg.ControlMes
         msg.GetPlans(),
         msg.Plans(plans=(plan,), models=(model,)),
         msg.GetStats(),
+        ProbeLinks(peers=("a", "b"), sizes=(2048,), pings=3),
+        Probed(links=(summarise("a", "b", [0.1, None], [(2048, [0.2])]),)),
         msg.Stats(sessions=1, counters={"a": 1}),
         msg.Progress(done=1, total=2, what="x"),
         msg.Done(bytes=5, seconds=0.1),
