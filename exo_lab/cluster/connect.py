@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.cluster.cluster import Cluster
+from exo_lab.core.emulated_link import EmulatedLink, parse_link
 from exo_lab.core.errors import NotConnected
 from exo_lab.core.watching import watching_of
 from exo_lab.node.parts import NodeOptions
@@ -45,6 +46,7 @@ def connect(
     rebalance: str = "ask",
     sensors: str = "",
     thresholds: str = "",
+    emulate_link: str | EmulatedLink | None = None,
 ) -> Cluster:
     """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
 
@@ -67,6 +69,8 @@ def connect(
             or "off". What is not named is as in `EXO_LAB_SENSORS`.
         thresholds: above which there is an alert, `compute=90,memory=85,latency=100,temperature=80` (percent, percent,
             ms, degrees Celsius; 0: no alert). What is not named is as in `EXO_LAB_THRESHOLDS`.
+        emulate_link: emulate a slower network between this node and all others, such as "20ms,100Mbit": each way, for
+            what answers are made of. Pings, loading and plans are not slowed.
 
     Raises:
         ConfigError: an option is wrong.
@@ -90,6 +94,7 @@ def connect(
         engine=engine,
         rebalance=rebalance,
         watching=_watching(sensors, thresholds),
+        link=parse_link(emulate_link) if isinstance(emulate_link, str) else emulate_link,
     )
     with _lock:
         if _current is not None and not _current.closed:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from exo_lab.core.emulated_link import EmulatedLink
 
 # Where a device's speed comes from; empty: nobody said, as for a device that was described by hand.
 SpeedOrigin = Literal["", "measured", "chip table"]
@@ -43,7 +46,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     `memory_bandwidth_bytes_per_s`, of a real machine also where a slower one is emulated; `speed_note` says more.
 
     `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
-    what is emulated ("memory 96 MB, 2x slower"); every view shows it.
+    what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
+    the way to other nodes.
     """
 
     id: str
@@ -61,6 +65,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     speed_origin: SpeedOrigin = ""
     speed_note: str = ""
     emulated: str = ""
+    emulated_link: str = ""
     slowdown: float = 1.0  # emulated only: a forward pass is stretched by this factor
 
 
@@ -84,6 +89,12 @@ def with_speed(device: Device, speed: DeviceSpeed) -> Device:
         speed_origin="measured",
         speed_note=speed.note,
     )
+
+
+def with_emulated_link(device: Device, link: EmulatedLink) -> Device:
+    """A device that says that its network is emulated."""
+    emulated = ", ".join(filter(None, (device.emulated, link.text)))
+    return msgspec.structs.replace(device, emulated=emulated, emulated_link=link.text)
 
 
 def device_id(public_key: bytes) -> str:

@@ -42,6 +42,12 @@ DISCOVERY = option(
     help="ways of finding others: loopback, udp, mdns, tailscale (default: loopback; with --lan udp and mdns too)",
 )
 
+EMULATE_LINK = option(
+    "--emulate-link",
+    metavar="LINK",
+    help="emulate a slower network for what answers are made of: 20ms, 100Mbit, or 20ms,100Mbit",
+)
+
 CONNECT = (
     option("--name", metavar="NAME", help="what the node is called (default: the machine's name)"),
     LAN,
@@ -51,6 +57,7 @@ CONNECT = (
     DISCOVERY,
     option("--memory", type=size, default=0, metavar="SIZE", help="emulate a device with so much memory: 96MB"),
     option("--slow", type=number, default=1.0, metavar="FACTOR", help="emulate a device slower by this factor"),
+    EMULATE_LINK,
     THREADS,
     ENGINE,
     option(
@@ -64,6 +71,7 @@ UP = (
     option("count", nargs="?", type=integer, default=3, metavar="N", help="how many kernels (default: 3)"),
     option("--memory", type=list_of(size), metavar="SIZE,...", help="emulated memory, one a kernel: 64MB,96MB"),
     option("--slow", type=list_of(number), metavar="FACTOR,...", help="emulated slowness, one a kernel: 1,1,2"),
+    EMULATE_LINK,
     option("--names", type=names_list, metavar="NAME,...", help="node names, one a kernel"),
     THREADS,
     option("--engines", default="local", metavar="WHERE", help="local, or an ipyparallel launcher: ssh, slurm, ..."),

@@ -75,8 +75,13 @@ def _place(i: int, count: int, cx: float, cy: float, rx: float, ry: float) -> tu
 
 def _figure(plan: Plan, links: Sequence[Link], stage: int) -> str:
     a, b = sorted((plan.devices[stage], plan.devices[(stage + 1) % len(plan.devices)]))
-    measured = [edge.latency_s for edge in links if (edge.a, edge.b) == (a, b) and edge.latency_s is not None]
-    return show_seconds(min(measured)) if measured else ""
+    measured = [
+        (edge.latency_s, edge.emulated) for edge in links if (edge.a, edge.b) == (a, b) and edge.latency_s is not None
+    ]
+    if not measured:
+        return ""
+    latency_s, emulated = min(measured)
+    return f"{show_seconds(latency_s)}{' emulated' if emulated else ''}"
 
 
 def _stage(plan: Plan, roster: Roster, stage: int, x: float, y: float) -> str:

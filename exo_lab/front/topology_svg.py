@@ -80,6 +80,7 @@ def _figures(edge: Link, places: dict[str, tuple[float, float]]) -> str:
     right = x >= middle[0]
     first = UNMEASURED if edge.latency_s is None else show_seconds(edge.latency_s)
     second = edge.kind if edge.bandwidth_bytes_per_s is None else show_bandwidth(edge.bandwidth_bytes_per_s)
+    second += ", emulated" if edge.emulated else ""
     anchor = "middle" if level else "start" if right else "end"
     x += 0 if level else BESIDE if right else -BESIDE
     y += 15 if y >= middle[1] else -19

@@ -50,6 +50,7 @@ def connect_options(args: Namespace) -> dict[str, Any]:
         "threads": args.threads or 0,
         "engine": args.engine,
         "rebalance": args.rebalance,
+        "emulate_link": args.emulate_link,
     }
 
 
@@ -104,6 +105,7 @@ def up(desk: Desk, args: Namespace) -> None:
     options = {
         "memory": args.memory,
         "slow": args.slow,
+        "emulate_link": args.emulate_link,
         "names": args.names,
         "threads": args.threads,
         "engines": args.engines,

@@ -87,6 +87,7 @@ class Kernels:
         *,
         memory: Sequence[int] | None = None,
         slow: Sequence[float] | None = None,
+        emulate_link: str | None = None,
         names: Sequence[str] | None = None,
         threads: int | None = None,
         engines: str = LOCAL,
@@ -102,6 +103,7 @@ class Kernels:
             count: how many.
             memory: emulated memory in bytes, one a kernel; real memory if None.
             slow: emulated slowness, factors of 1 or more, one a kernel.
+            emulate_link: an emulated network for each of them, see `connect`.
             names: node names; made up if None.
             threads: CPU threads of each; the cores shared out evenly if None and local.
             engines: "local", or an ipyparallel launcher: "ssh", "slurm", "mpi" ...
@@ -121,7 +123,15 @@ class Kernels:
             names = [f"kernel-{self._count + i + 1}" for i in range(count)]
         here = engines == LOCAL
         orders = worker_orders(
-            cluster, count, memory=memory, slow=slow, names=names, threads=threads, engine=engine, local=here
+            cluster,
+            count,
+            memory=memory,
+            slow=slow,
+            emulate_link=emulate_link,
+            names=names,
+            threads=threads,
+            engine=engine,
+            local=here,
         )
         self._count += count
         deadline = time.monotonic() + timeout_s

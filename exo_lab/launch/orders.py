@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from exo_lab.core.emulated_link import parse_link
 from exo_lab.core.errors import ConfigError
 from exo_lab.launch.leash import Holder
 from exo_lab.launch.worker import WorkerOrder
@@ -23,6 +24,7 @@ def worker_orders(
     *,
     memory: Sequence[int] | None,
     slow: Sequence[float] | None,
+    emulate_link: str | None,
     names: Sequence[str],
     threads: int | None,
     engine: str,
@@ -59,6 +61,7 @@ def worker_orders(
             peers=(cluster.node.card.control,),
             memory_bytes=memory[i] if memory else 0,
             slowdown=slow[i] if slow else 1.0,
+            link=None if emulate_link is None else parse_link(emulate_link),
             threads=threads if threads is not None else share if local else 0,
             engine=engine,
             holder=Holder.of(os.getpid()) if local else None,

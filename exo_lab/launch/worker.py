@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from exo_lab.core.emulated_link import EmulatedLink
 from exo_lab.launch.leash import Holder, hold
 
 
@@ -15,6 +16,7 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     memory_bytes: int = 0
     slowdown: float = 1.0
+    link: EmulatedLink | None = None
     threads: int = 0
     engine: str = "auto"
     holder: Holder | None = None
@@ -43,6 +45,7 @@ def become(order: str) -> str:
         peers=wanted.peers or None,
         memory=wanted.memory_bytes,
         slow=wanted.slowdown,
+        emulate_link=wanted.link,
         threads=wanted.threads,
         engine=wanted.engine,
     )

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exo_lab.core.device import with_speed
+from exo_lab.core.device import with_emulated_link, with_speed
 from exo_lab.core.errors import ConfigError
 from exo_lab.node.model_names import model_folders
 from exo_lab.node.own_speed import SpeedProbe, wanted
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
+    from exo_lab.transport.base import DataPort
     from exo_lab.transport.keys import Identity
+    from exo_lab.transport.secure import SecureContext
 
 ENGINES = ("torch", "numpy")
 HISTORY_VARIABLE = "EXO_LAB_HISTORY"  # a folder; "off": measurements are kept in memory
@@ -140,6 +142,21 @@ def history_folder() -> Path | None:
     return Path(given).expanduser() if given else token_path().parent / "history"
 
 
+def data_port(context: SecureContext, options: NodeOptions, port: int) -> DataPort:
+    """The data port, behind an emulated link if there is to be one. TransportError if it cannot listen."""
+    from exo_lab.transport.shared_memory import SharedMemory
+    from exo_lab.transport.shared_memory import wanted as shared_memory_wanted
+
+    # An emulated network has no memory in common with anybody.
+    side = SharedMemory(enabled=options.link is None and shared_memory_wanted())
+    made = context.data(options.bind, port, side=side)
+    if options.link is None:
+        return made
+    from exo_lab.transport.emulated import EmulatedPort
+
+    return EmulatedPort(made, options.link)
+
+
 def build(options: NodeOptions, token: str) -> NodeParts:
     """The parts of a node over ZeroMQ, from what the user chose. Nothing is announced yet.
 
@@ -154,8 +171,6 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     from exo_lab.telemetry.sensors import MachineSensors
     from exo_lab.transport.keys import Identity, cluster_tag
     from exo_lab.transport.secure import SecureContext
-    from exo_lab.transport.shared_memory import SharedMemory
-    from exo_lab.transport.shared_memory import wanted as shared_memory_wanted
 
     if options.memory_bytes < 0 or options.slowdown < 1:
         raise ConfigError(f"memory must not be negative and slow must be 1 or more, got {options.slowdown:g}")
@@ -168,6 +183,8 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         slowdown=options.slowdown,
         engine=options.engine,
     )
+    if options.link is not None:
+        device = with_emulated_link(device, options.link)
     free = free_memory(device)
     threads = options.threads or cpu_limit()  # an engine sees every core, and not what a container may use of them
     device, measure_speed = with_known_speed(device, options.engine, threads)
@@ -176,8 +193,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         port = control_port(options)
         control = context.control(options.bind, port, name=device.name)
         # Two neighbouring ports, so that one firewall rule lets both through.
-        side = SharedMemory(enabled=shared_memory_wanted())
-        data = context.data(options.bind, port + 1 if port else 0, side=side)
+        data = data_port(context, options, port + 1 if port else 0)
     except BaseException:
         context.close()
         raise

@@ -65,7 +65,8 @@ class Node:
         self.counters: Counter[str] = Counter()
         self.tasks = Tasks(self.id)
         self.stopped = False
-        limit = self.device.memory_bytes if self.device.emulated else 0
+        # Of a device that has only its network emulated, memory is what there is.
+        limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
         card = msg.NodeCard(device=self.device, control="", data="", software=software)
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
         self.stages = Stages(self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from exo_lab.core.emulated_link import EmulatedLink
 from exo_lab.core.watching import Watching
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the user may choose when a process becomes a node.
 
-    `memory_bytes` and `slowdown` emulate a smaller, slower device; 0 and 1 mean the real one. `bind` is the address
-    that sockets listen on: loopback unless the user opted in to more.
+    `memory_bytes` and `slowdown` emulate a smaller, slower device; 0 and 1 mean the real one. `link` emulates a slower
+    network; None means the real one. `bind` is the address that sockets listen on: loopback unless the user opted in to
+    more.
     """
 
     name: str = ""
@@ -38,6 +40,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     discovery: tuple[str, ...] = ("loopback",)
     memory_bytes: int = 0
     slowdown: float = 1.0
+    link: EmulatedLink | None = None
     threads: int = 0
     engine: str = "auto"
     parent_pid: int = 0

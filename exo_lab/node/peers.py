@@ -108,6 +108,11 @@ class Peers:
             latency_s=latency_s,
             bandwidth_bytes_per_s=None if figures is None else figures.bandwidth_bytes_per_s,
             measured_at=0.0 if latency_s is None else to_wall_clock + peer.heard_at,
+            emulated="; ".join(
+                f"{device.name}: {device.emulated_link}"
+                for device in (self.card.device, peer.card.device)
+                if device.emulated_link
+            ),
         )
 
     def link_kind(self, peer: m.Peer) -> LinkKind:

@@ -39,12 +39,13 @@ def wire_reasons(costs: Costs, plan: Plan) -> Iterator[tuple[Wire, str]]:
     """For each hop that carries hidden states: in what precision, and why."""
     config, wish = costs.config, costs.problem.wire
     for stage in range(len(plan.devices) - 1):
-        names = costs.devices[stage].name, costs.devices[stage + 1].name
         wire, hop = plan.wire_out_of(stage), costs.hop(stage, stage + 1)
         size = row_bytes(config.hidden_size, wire) * costs.chunk_tokens
         full = row_bytes(config.hidden_size, "float32") * costs.chunk_tokens
-        what = f"Hidden states go from {names[0]} to {names[1]} as {wire}"
-        takes = f"the link takes {seconds_text(hop.busy_s(full))} for a chunk's {size_text(full)} of float32"
+        ends = costs.devices[stage : stage + 2]
+        emulated = "emulated " if any(device.emulated_link for device in ends) else ""
+        what = f"Hidden states go from {ends[0].name} to {ends[1].name} as {wire}"
+        takes = f"the {emulated}link takes {seconds_text(hop.busy_s(full))} for a chunk's {size_text(full)} of float32"
         if wish != "auto":
             reason = "as was asked for"
         elif hop.bandwidth.origin != "measured":

@@ -200,7 +200,8 @@ export interface NodeStatus {
  * `memory_bandwidth_bytes_per_s`, of a real machine also where a slower one is emulated; `speed_note` says more.
  *
  * `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
- * what is emulated ("memory 96 MB, 2x slower"); every view shows it.
+ * what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
+ * the way to other nodes.
  */
 export interface Device {
   readonly id: string;
@@ -218,6 +219,7 @@ export interface Device {
   readonly speed_origin: '' | 'chip table' | 'measured';
   readonly speed_note: string;
   readonly emulated: string;
+  readonly emulated_link: string;
   readonly slowdown: number;
 }
 
