@@ -6,6 +6,7 @@ import json
 import queue
 import threading
 import time
+from importlib.metadata import version
 
 import psutil
 import pytest
@@ -73,6 +74,32 @@ class Notebook:
         if self.manager.is_alive():
             self.manager.shutdown_kernel(now=True)
         self.manager.cleanup_resources()
+
+
+class PanelLine:
+    """The panel's comm, opened on a subshell of its own as JupyterLab does."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self.client = notebook.client
+        control = self.client.control_channel
+        control.send(self.client.session.msg("create_subshell_request", {}))
+        self.subshell = self.client.get_control_msg(timeout=WITHIN_S)["content"]["subshell_id"]
+        self.send("comm_open", {}, target_name="exo_lab.panel")
+
+    def send(self, kind: str, data: dict, **more: str) -> None:
+        message = self.client.session.msg(kind, {"comm_id": "a-panel", "data": data, **more})
+        message["header"]["subshell_id"] = self.subshell
+        self.client.shell_channel.send(message)
+
+    def hear(self, kind: str) -> dict:
+        """The next message of this kind."""
+        deadline = time.monotonic() + WITHIN_S
+        while time.monotonic() < deadline:
+            message = self.client.get_iopub_msg(timeout=WITHIN_S)
+            data = message["content"].get("data", {}) if message["msg_type"] == "comm_msg" else {}
+            if data.get("type") == kind:
+                return data
+        raise AssertionError(f"nothing of kind {kind} was heard")
 
 
 def eventually(condition, within_s: float = WITHIN_S) -> bool:
@@ -156,6 +183,23 @@ def test_interrupt_cancels_on_every_node_and_keeps_the_text(notebook):
     assert all(map(psutil.pid_exists, pids))  # Interrupt did not reach them
     text, status = notebook.run("%%exo --max-tokens 8\nHello")
     assert status == "ok", text
+
+
+def test_stop_reaches_a_kernel_in_the_middle_of_a_cell(notebook):
+    """As the panel does it: a comm on a subshell, which answers while the main shell computes."""
+    line = PanelLine(notebook)
+    assert line.hear("status")["status"]["models"]
+    request = notebook.start("%%exo --max-tokens 4000 -o story\nWrite a very long story about the sea.")
+    assert line.hear("tokens")
+    line.send("comm_msg", {"type": "stop", "id": "1", "request": None})
+    assert line.hear("stopped") == {"type": "stopped", "id": "1", "count": 1}
+    assert notebook.reply(request)["status"] == "ok"
+    assert notebook.value("story.finish") == "cancelled"
+    line.send("comm_close", {})
+
+
+def test_the_kernel_runs_the_ipykernel_that_the_tests_see(notebook):
+    assert notebook.value("__import__('ipykernel').__version__") == version("ipykernel")
 
 
 def test_an_error_is_clear_and_fails_the_cell(notebook):
