@@ -2,6 +2,8 @@
 
     host.py look udp|mdns NAME TAG       a discovery alone, quick to forget
     host.py node NAME WAY,...            a node with --lan; the token is in EXO_LAB_TOKEN
+    host.py plan NAME WAY SLOW           a node that is slower by a factor and has too little memory for MODEL; what it
+                                         measured of its links, and how it would cut the model
 
 Ends when its standard input does.
 """
@@ -9,15 +11,20 @@ Ends when its standard input does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import threading
+
+import msgspec
 
 from exo_lab.core.device import Device
 from exo_lab.core.messages import NodeCard
 from exo_lab.transport.keys import Identity
 
 LOOK_EVERY_S = 0.2
+MEASURE_EVERY_S = 0.1  # five times as often as usual: a test waits for it
+MODEL, MEMORY_BYTES = ("Llama 3.2 1B", "Q8_0"), 1 << 30  # two nodes hold it, one does not
 
 
 def say(**fields: object) -> None:
@@ -88,11 +95,41 @@ def node(name: str, ways: str) -> None:
             changed.clear()
 
 
+def plan(name: str, way: str, slow: float) -> None:
+    from exo_lab.cluster import connect
+    from exo_lab.cluster.planning import Wish, problem_of
+    from exo_lab.core.errors import PlanError
+    from exo_lab.core.plan import plan_from_counts
+    from exo_lab.planning.choose import choose
+    from exo_lab.planning.cost import predict
+    from exo_lab.planning.known_models import config_of
+
+    over, config = threading.Event(), config_of(*MODEL)
+    threading.Thread(target=lambda: (ended(), over.set()), daemon=True).start()
+    with connect(name, lan=True, discovery=[way], engine="numpy", memory=MEMORY_BYTES, slow=slow) as cluster:
+        cluster.node.timing = msgspec.structs.replace(cluster.node.timing, measure_every_s=MEASURE_EVERY_S)
+        while not over.wait(LOOK_EVERY_S):
+            problem = problem_of(cluster.node, config, Wish(strategy="optimal", context=512))
+            names = {device.id: device.name for device in problem.devices}
+            ids = {name: device for device, name in names.items()}
+            said: dict[str, object] = {"links": {}, "hops": {}, "plan": []}
+            for link in problem.topology.links:
+                other = link.b if link.a == cluster.id else link.a
+                said["links"][names[other]] = (link.latency_s, link.bandwidth_bytes_per_s)
+                halves = plan_from_counts(MODEL[0], (ids[name], other), (config.n_layers // 2,) * 2)
+                said["hops"][names[other]] = predict(problem, halves).hop_s
+            with contextlib.suppress(PlanError):  # while it is alone, the model does not fit
+                said["plan"] = sorted(names[device] for device in choose(problem, "optimal").devices)
+            say(**said)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["look", way, name, tag]:
             asyncio.run(look(way, name, tag))
         case ["node", name, ways]:
             node(name, ways)
+        case ["plan", name, way, slow]:
+            plan(name, way, float(slow))
         case _:
             sys.exit(__doc__)

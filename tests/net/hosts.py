@@ -30,6 +30,11 @@ def ip(*words: str) -> str:
     return done.stdout
 
 
+def tc(*words: str) -> None:
+    """Run `tc`. CalledProcessError if it fails."""
+    subprocess.run(["tc", *words], check=True, capture_output=True, text=True, timeout=WITHIN_S)
+
+
 class Host:
     """One namespace, and the process that runs in it."""
 
@@ -88,6 +93,11 @@ class Host:
     def strand(self, interface: str = "eth0") -> None:
         """Take the cable off the bridge, which this host does not notice: it has a carrier and nobody to talk to."""
         ip("-n", self.lan.switch, "link", "set", self.port(interface), "nomaster")
+
+    def shape(self, *how: str, interface: str = "eth0") -> None:
+        """Let the cable's both directions be what `tc` makes of these words, say `tbf rate 8mbit ...`; anew each time."""
+        for namespace, end in ((self.namespace, interface), (self.lan.switch, self.port(interface))):
+            tc("-n", namespace, "qdisc", "replace", "dev", end, "root", *how)
 
     def run(self, *words: str, folder: Path, **environment: str) -> None:
         """Start `host.py` here; what it prints, a JSON object a line, comes to `until`."""
@@ -216,6 +226,21 @@ def why_not() -> str:
         ip("-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
     except subprocess.SubprocessError as exc:
         return f"this machine has no bridges or veth pairs: {getattr(exc, 'stderr', '') or exc}".strip()
+    finally:
+        ip("netns", "del", name)
+    return ""
+
+
+def why_no_shaping(*how: str) -> str:
+    """Why no link can be shaped like this here; empty if it can. There must be namespaces."""
+    if shutil.which("tc") is None:
+        return "the command `tc` is missing (apt-get install iproute2)"
+    name = f"exo{os.getpid()}-try"
+    ip("netns", "add", name)
+    try:
+        tc("-n", name, "qdisc", "replace", "dev", "lo", "root", *how)
+    except subprocess.SubprocessError as exc:
+        return f"this machine's kernel does not do `{' '.join(how)}`: {getattr(exc, 'stderr', '') or exc}".strip()
     finally:
         ip("netns", "del", name)
     return ""
