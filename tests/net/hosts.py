@@ -95,7 +95,7 @@ class Host:
         ip("-n", self.lan.switch, "link", "set", self.port(interface), "nomaster")
 
     def shape(self, *how: str, interface: str = "eth0") -> None:
-        """Let the cable's both directions be what `tc` makes of these words, say `tbf rate 8mbit ...`; anew each time."""
+        """Make both directions of a cable what `tc` makes of these words, say `tbf rate 8mbit ...`."""
         for namespace, end in ((self.namespace, interface), (self.lan.switch, self.port(interface))):
             tc("-n", namespace, "qdisc", "replace", "dev", end, "root", *how)
 
