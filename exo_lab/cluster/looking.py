@@ -7,8 +7,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import psutil
-
 from exo_lab.core.errors import ExoError, NodeError
 from exo_lab.core.messages import GetStats, Stats
 from exo_lab.core.status import NodeStatus
@@ -27,7 +25,7 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
         is_self=True,
         address=node.card.control,
         seen_s_ago=0.0,
-        load=psutil.cpu_percent() / 100,
+        load=node.load.value,
         memory_available_bytes=node.memory_available_bytes(),
         compute=node.sensing.vitals.value("compute"),
         temperature_c=node.sensing.vitals.value("temperature"),

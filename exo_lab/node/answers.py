@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import psutil
-
 from exo_lab.core import messages as msg
 from exo_lab.core.errors import FrameError, NodeError, TransportError
 from exo_lab.core.probe import ProbeLinks
@@ -75,7 +73,7 @@ def _pong(node: Node, sequence: int, payload: bytes) -> msg.Pong:
     return msg.Pong(
         sequence=sequence,
         payload=payload,
-        load=psutil.cpu_percent() / 100,
+        load=node.load.value,
         memory_available_bytes=node.memory_available_bytes(),
         card_version=node.card.version,
         plans=node.book.offered,

@@ -19,11 +19,12 @@ import msgspec
 import psutil
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import ExoError
 from exo_lab.node.answers import answer
+from exo_lab.node.catching_up import catch_up, get_to_know
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
 from exo_lab.node.link_prober import LinkProber
+from exo_lab.node.load import Load
 from exo_lab.node.loader import Loader
 from exo_lab.node.orders import CameBack, Measure, RequesterLost, Stop
 from exo_lab.node.own_speed import learn_speed
@@ -64,6 +65,7 @@ class Node:
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
         self.tasks = Tasks(self.id)
+        self.load = Load()
         self.stopped = False
         # Of a device that has only its network emulated, memory is what there is.
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
@@ -101,7 +103,7 @@ class Node:
         self.ring.start()
         for discovery in self.parts.discoveries:
             self.tasks.start(self.peers.discover(discovery), f"discovery {discovery.name}")
-        self.tasks.start(self.peers.pulse.ping_all(self._catch_up), "pings")
+        self.tasks.start(self.peers.pulse.ping_all(lambda: catch_up(self)), "pings")
         self.tasks.start(self.peers.greet_missing(), "greetings")
         self.peers.pulse.watch(self.tasks)
         self.tasks.start(watch_requests(self), "sweep")
@@ -196,6 +198,8 @@ class Node:
     def peer_back(self, node: str) -> None:
         """A peer is there that was not. See `Watcher`."""
         self.ring.post(CameBack(node))
+        if not self.stopped:
+            self.tasks.start(get_to_know(self, node), f"first words with {node}")
 
     def peers_changed(self) -> None:
         """See `Watcher`."""
@@ -215,26 +219,6 @@ class Node:
 
     def _refused(self, reason: str) -> None:
         self.counters[reason] += 1
-
-    async def _catch_up(self) -> None:
-        """Ask for plans that a peer has and that are newer than ours: how a late joiner learns of them."""
-        for peer in self.members.alive():
-            if not any(self.book.is_news(*one) for one in peer.plans):
-                continue
-            subject = f"plans of {peer.id}"
-            try:
-                reply = await self.parts.control.request(
-                    peer.control, msg.GetPlans(), timeout_s=self.timing.ping_timeout_s
-                )
-                if isinstance(reply, msg.Plans):
-                    for plan, model in zip(reply.plans, reply.models, strict=False):
-                        # A stage learns of its own plan from `Activate` only: it must have loaded it.
-                        if plan.stage_of(self.id) is None and self.book.is_news(plan.model, *plan.rank):
-                            self.book.adopt(plan, model)
-            except ExoError as exc:
-                self.problems.note(subject, f"{peer.card.device.name} did not say what it has loaded: {exc}")
-            else:
-                self.problems.settle(subject)
 
     # -- plans of ours -----------------------------------------------------------------------------------
 

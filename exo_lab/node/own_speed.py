@@ -16,6 +16,7 @@ import psutil
 
 from exo_lab.core.device import Device, DeviceSpeed, with_speed
 from exo_lab.core.errors import Cancelled
+from exo_lab.node.load import cpu_used_s
 from exo_lab.telemetry.speed_cache import SpeedCache, key_of
 
 if TYPE_CHECKING:
@@ -162,20 +163,14 @@ def wanted() -> bool:
 
 def used_by_others() -> Callable[[], float]:
     """Begin to watch; what is returned says how much of all cores other processes have used since, in [0, 1]."""
-    began, used_s, own_s = time.monotonic(), _used_s(), time.process_time()
+    began, used_s, own_s = time.monotonic(), cpu_used_s(), time.process_time()
 
     def since() -> float:
         elapsed_s = max(time.monotonic() - began, 1e-3) * (psutil.cpu_count() or 1)
-        others_s = _used_s() - used_s - (time.process_time() - own_s)
+        others_s = cpu_used_s() - used_s - (time.process_time() - own_s)
         return min(max(others_s / elapsed_s, 0.0), 1.0)
 
     return since
-
-
-def _used_s() -> float:
-    """CPU seconds of all cores that were neither idle nor waiting for a disk, since the machine started."""
-    times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def _busy() -> float:

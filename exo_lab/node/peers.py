@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_MEMBERS = 256
+GREETINGS = 32  # at a time: announcements are free, and each may take a whole `hello_timeout_s`
 
 
 class Watcher(Protocol):
@@ -81,6 +82,8 @@ class Peers:
         self._control, self._identity, self._problems = control, identity, problems
         self._watcher, self._timing, self._refused = watcher, timing, refused
         self._ways = Ways()
+        self._greeted: set[str] = set()  # addresses that are being greeted
+        self._door = asyncio.Semaphore(GREETINGS)
         self.pulse = Pulse(self, control, timing)
         # What the data thread measured of the way to a peer; the node puts its ring here.
         self.link_figures: Callable[[str], LinkFigures | None] = lambda peer: None
@@ -140,7 +143,7 @@ class Peers:
     async def discover(self, discovery: Discovery) -> None:
         """Greet everybody whom a discovery finds, for ever."""
         subject = f"discovery {discovery.name}"
-        async with _closing(discovery.watch(self.card)) as sightings:
+        async with asyncio.TaskGroup() as greetings, _closing(discovery.watch(self.card)) as sightings:
             async for found in sightings:
                 for address in self._ways.see(discovery.name, found):
                     self._problems.settle(f"peer {address}")
@@ -149,19 +152,28 @@ class Peers:
                     self._problems.note(subject, " ".join(discovery.problems))
                 else:
                     self._problems.settle(subject)
-                await self._greet_all()
+                self._greet_all(greetings)
 
     async def greet_missing(self) -> None:
         """Greet again who is in sight and not a living member: it started late, or was lost and came back."""
-        while True:
-            await asyncio.sleep(self._timing.greet_again_s)
-            await self._greet_all()
+        async with asyncio.TaskGroup() as greetings:
+            while True:
+                await asyncio.sleep(self._timing.greet_again_s)
+                self._greet_all(greetings)
 
-    async def _greet_all(self) -> None:
-        new = self._ways.to_greet(self.members, self.card.device.id, self.card.control)
-        await asyncio.gather(*(self._greet(one) for one in new))
+    def _greet_all(self, greetings: asyncio.TaskGroup) -> None:
+        """Greet whom nobody greets already; nobody waits for another, but there are limits to how many at a time."""
+        for found in self._ways.to_greet(self.members, self.card.device.id, self.card.control):
+            if found.address not in self._greeted:
+                self._greeted.add(found.address)
+                task = greetings.create_task(self._greet(found))
+                task.add_done_callback(lambda _, address=found.address: self._greeted.discard(address))
 
     async def _greet(self, found: Found) -> None:
+        async with self._door:
+            await self._hello(found)
+
+    async def _hello(self, found: Found) -> None:
         subject = f"peer {found.address}"
         try:
             hello = Hello(card=self.card)

@@ -70,14 +70,14 @@ class PlanBook:
         Raises:
             StaleEpoch: the stage is not this node's.
             NodeError: it loads enough already.
-            BadPlan: it holds this one already, or it is not plausible.
+            BadPlan: it uses this one already, or it is not plausible.
             ExoError: see `Loader`.
         """
         if order.plan.stage_of(self._node) != order.stage:
             raise StaleEpoch(f"stage {order.stage} of this plan is not node {self._node}")
         key = key_of(order.plan)
-        if key in self._installed or key in self._loaded:
-            raise BadPlan(f"node {self._node} has loaded its shard of this plan already; a new plan needs a new epoch")
+        if key in self._installed:
+            raise BadPlan(f"node {self._node} uses its shard of this plan already; a new plan needs a new epoch")
         self._check_size(order.plan)
         kept = self._same_shard(order)
         if kept is not None:
@@ -106,7 +106,13 @@ class PlanBook:
         return None
 
     def _keep(self, hold: Hold) -> None:
-        """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed."""
+        """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed.
+
+        One that was loaded for the same plan before gives way: its proposer gave it up, and may not have reached us.
+        """
+        before = self._loaded.pop(hold.key, None)
+        if before is not None:
+            before.close()
         while len(self._loaded) >= MAX_LOADS:
             self._loaded.pop(next(iter(self._loaded))).close()
         self._loaded[hold.key] = hold

@@ -110,6 +110,12 @@ class Pulse:
         if peer.liveness == "suspect":  # the second time in a row: perhaps it is the link, and there is another
             self._peers.doubt_way(peer.control)
 
+    async def ask(self, peer: str) -> None:
+        """Ping one peer now, if it is there."""
+        known = self._peers.members.peers.get(peer)
+        if known is not None and known.liveness != "lost":
+            await self._ping(known, 0, self._timing.ping_timeout_s)
+
     async def confirm(self, ids: Iterable[str]) -> None:
         """Ask peers of which something seems wrong, briefly; who is dead for certain is lost when this returns."""
         doubtful = [peer for peer in self._peers.members.alive() if peer.id in ids]

@@ -20,7 +20,7 @@ from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
 from exo_lab.node.outbox import Outbox, Unsent
-from exo_lab.node.outgoing import ToAddress, ToNode
+from exo_lab.node.outgoing import ToAddress, ToNode, failure
 from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
@@ -289,12 +289,7 @@ class Ring:
         if spec is not None:
             self._tell_requester((step.request, spec, error))
 
-    def _tell_requester(self, failure: tuple[str, SessionSpec, ExoError]) -> None:
+    def _tell_requester(self, ended: tuple[str, SessionSpec, ExoError]) -> None:
         """A request ended here and its requester does not know."""
-        request, spec, error = failure
-        failed = Failed(request=request, error=type(error).__name__, message=str(error), node=self.node)
-        address = self._address_of(spec.requester, False) or spec.reply_to
-        if address == self.port.address:
-            self._message(failed, None)
-        else:
-            self._outbox.send(address, failed)
+        request, spec, error = ended
+        self._emit([failure(request, spec, error, self.node)])

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from exo_lab.core.errors import BadPlan, CorruptModel, DoesNotFit, ExoError, ModelNotFound, StaleEpoch
-from exo_lab.core.messages import Activate, GetPlans, LoadShard, Plans, Unload
+from exo_lab.core.messages import Activate, GetPlans, LoadShard, ModelRef, Plans, Unload
 from exo_lab.node import planner
 from tests.node.clusters import DEADLINE_S, MODEL, cluster, until
 from tests.tiny import tiny_source
@@ -268,5 +268,21 @@ def test_devices_are_chosen_by_name_or_id_and_mistakes_are_named():
             for wrong, says in ((["n9"], "no node named 'n9'.*has n0, n1"), (["n0", "n0"], "listed twice")):
                 with pytest.raises(ExoError, match=says):
                     planner.select(devices, wrong)
+
+    asyncio.run(check())
+
+
+def test_a_shard_that_its_proposer_gave_up_does_not_stand_in_the_way_of_the_next_try():
+    async def check():
+        async with cluster(2) as made:
+            reference = ModelRef(name=MODEL, digest=made.source.config.digest)
+            plan = msgspec.structs.replace(made.plan((2, 2)), epoch=planner.next_epoch(made[0]), proposer=made[0].id)
+            order = LoadShard(plan=plan, stage=1, model=reference)
+            for _ in range(2):
+                await made[0].parts.control.request(made[1].card.control, order, timeout_s=10)
+            # It never heard that this was given up, and the next plan has the same epoch.
+            assert (await made.load((2, 2))).epoch == plan.epoch
+            assert [engine.closed for engine in made.engines["n1"]] == [True, True, False]
+            assert await made.answer() == made.expected()
 
     asyncio.run(check())

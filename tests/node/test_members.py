@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exo_lab.core.device import Device
-from exo_lab.core.errors import FrameError, NodeLost
+from exo_lab.core.errors import FrameError, NodeLost, PeerUnreachable
 from exo_lab.core.messages import Hello, NodeCard
 from exo_lab.node import membership as m
+from exo_lab.node.peers import GREETINGS
 from exo_lab.node.problems import MAX_CHARACTERS, MAX_PROBLEMS, Problems
 from exo_lab.transport.keys import Identity
 from tests.node.clusters import FAST, cluster, until
@@ -172,6 +173,44 @@ def test_an_address_where_nobody_answers_is_a_problem_until_somebody_does():
             await until(lambda: any("slowly" in text for text in made[0].problems.values()), "it is a problem")
             await made.add("n1")
             await until(lambda: made[0].problems.values() == (), "it is none any more")
+
+    asyncio.run(check())
+
+
+def test_a_newcomer_knows_the_loaded_plans_at_once_and_not_with_the_next_round_of_pings():
+    async def check():
+        async with cluster(2) as made:
+            plan = await made.load((2, 2))
+            await made.add("late", timing=msgspec.structs.replace(FAST, ping_every_s=3600.0))
+            await until(lambda: made[2].plans == {plan.model: plan}, "it knows the plan")
+            assert await made.answer(2) == made.expected()
+
+    asyncio.run(check())
+
+
+def test_however_many_are_announced_few_are_greeted_at_a_time_and_nobody_twice_at_once():
+    async def check():
+        async with cluster(2) as made:
+            node, asked, answer = made[0], [], asyncio.Event()
+            before = node.parts.control.request
+
+            async def request(address, message, *, timeout_s):
+                if not address.startswith("memory://nobody"):
+                    return await before(address, message, timeout_s=timeout_s)
+                asked.append(address)
+                await answer.wait()
+                raise PeerUnreachable("nobody is there")
+
+            node.parts.control.request = request
+            for number in range(3 * GREETINGS):
+                device = Device(id=f"{number:012x}", name=f"nobody{number}")
+                made.directory.enter(NodeCard(device=device, control=f"memory://nobody{number}", data=""))
+            await until(lambda: len(asked) == GREETINGS, "as many as may be are greeted")
+            await made.add("n2")  # discovery goes on meanwhile, and so does everything else
+            await until(lambda: len(node.members.alive()) == 2, "somebody greeted us")
+            assert len(asked) == len(set(asked)) == GREETINGS
+            answer.set()
+            await until(lambda: len(set(asked)) == 3 * GREETINGS, "everybody has been greeted")
 
     asyncio.run(check())
 

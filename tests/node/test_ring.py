@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exo_lab.core.errors import DoesNotFit, NodeError, PromptTooLong
+from exo_lab.core.messages import SessionSpec, Step
+from exo_lab.core.sampling import SamplingParams
 from exo_lab.engines.base import PREFILL_CHUNK
+from exo_lab.node.outgoing import MAX_ERROR_CHARACTERS
+from exo_lab.node.ring import Ring
 from exo_lab.node.shelf import MAX_SESSIONS
+from exo_lab.node.stage import Stages
+from exo_lab.transport import frames
+from exo_lab.transport.memory import MemoryNetwork
 from tests.node.clusters import DEADLINE_S, FAST, arrived, cluster, over, tokens_of, until
 from tests.tiny import tiny_config, tiny_source
 
@@ -247,3 +254,20 @@ def test_an_emulated_slow_device_says_the_same_only_later():
             assert [made.expected()[0], *arrived(request)] == made.expected()
 
     asyncio.run(check())
+
+
+def test_what_a_requester_is_told_of_a_step_that_cannot_be_sent_is_bounded():
+    network = MemoryNetwork()
+    sent = []
+    network.tap = lambda address, parts: sent.append((address, frames.decode(parts)[0]))
+    ring = Ring("n0", network.data("n0"), Stages("n0"), lambda node, lost: None)
+    network.data("asker")
+    spec = SessionSpec(
+        requester="a", reply_to="memory://asker", sampling=SamplingParams(), eos=(), prompt_tokens=1, total_tokens=2
+    )
+    step = Step(request="r", model="m", epoch=1, proposer="a", stage=0, position=0, spec=spec)
+    ring._step_unsent(step, NodeError("x" * 100_000))
+    ((address, told),) = sent
+    assert (address, told.error, told.node) == ("memory://asker", "NodeError", "n0")
+    assert len(told.message) == MAX_ERROR_CHARACTERS
+    ring.port.close()
