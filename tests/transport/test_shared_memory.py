@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exo_lab.core.errors import PeerUnreachable
 from exo_lab.core.messages import Cancel, Step
@@ -342,6 +345,21 @@ def test_an_offer_is_believed_only_if_the_block_says_the_same():
     ):
         with pytest.raises(Malformed):
             b.unpack([offer[0], rubbish])
+    a.close()
+    b.close()
+
+
+@given(
+    st.sampled_from([b"O\x01", b"T\x01", b"D\x01", b"", b"O"]),
+    st.lists(st.binary(max_size=80), max_size=3),
+    st.booleans(),
+)
+def test_any_wrong_frame_is_passed_on_or_ignored_or_refused(head, rest, of_a_known_ring):
+    a, b, packed = met()
+    if of_a_known_ring and rest:
+        rest[-1] = packed[2][:16] + rest[-1]
+    with contextlib.suppress(Malformed):
+        assert b.unpack([head, *rest]) in (None, [head, *rest])
     a.close()
     b.close()
 
