@@ -88,6 +88,10 @@ class EmulatedPort:
         """The real port's counters."""
         return self._port.stats()
 
+    def shares_memory(self, address: str) -> bool:
+        """Never: a network is emulated."""
+        return False
+
     def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name=f"exo-link-{self.address}", daemon=True)
