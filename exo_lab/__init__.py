@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from exo_lab.cluster import Cluster as Cluster
     from exo_lab.cluster import Generation as Generation
     from exo_lab.cluster import connect as connect
+    from exo_lab.cluster import current as current
     from exo_lab.core.errors import ExoError as ExoError
     from exo_lab.core.sampling import SamplingParams as SamplingParams
 
@@ -22,11 +23,12 @@ _LAZY = {
     "Cluster": "exo_lab.cluster",
     "Generation": "exo_lab.cluster",
     "connect": "exo_lab.cluster",
+    "current": "exo_lab.cluster",
     "ExoError": "exo_lab.core.errors",
     "SamplingParams": "exo_lab.core.sampling",
 }
 
-__all__ = ["Cluster", "ExoError", "Generation", "SamplingParams", "__version__", "connect"]
+__all__ = ["Cluster", "ExoError", "Generation", "SamplingParams", "__version__", "connect", "current"]
 
 
 def __getattr__(name: str) -> Any:
