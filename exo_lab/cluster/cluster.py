@@ -23,6 +23,7 @@ from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
 from exo_lab.node.build import build
 from exo_lab.node.node import Node
+from exo_lab.node.reuse import REUSED
 from exo_lab.node.thread import ControlThread
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Cluster(Models, Measurements):
             nodes=self.nodes(),
             models=self.models(),
             sessions=self.node.stages.session_count,
+            kept_bytes=self.node.stages.shelf.figures.kept_bytes,
+            reused_tokens=self.node.stages.counters[REUSED],
             refused=self.node.parts.refused(),
             problems=tuple(self.node.problems.values()),
             alerts=self.alerts(),

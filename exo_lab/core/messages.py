@@ -11,10 +11,11 @@ from typing import Literal
 import msgspec
 
 from exo_lab.core.device import Device
+from exo_lab.core.handover import Adopted, Cache, HandOver
 from exo_lab.core.pace import Pace
 from exo_lab.core.plan import Plan
 from exo_lab.core.probe import Probed, ProbeLinks
-from exo_lab.core.sampling import SamplingParams
+from exo_lab.core.session import SessionSpec, StageTiming
 from exo_lab.core.telemetry import Series, Vitals
 from exo_lab.core.topology import Topology
 
@@ -142,6 +143,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     sessions: int = 0
     kv_bytes: int = 0
+    kept_bytes: int = 0  # of prompts before, for others that begin alike
     weight_bytes: int = 0
     rss_bytes: int = 0
     counters: dict[str, int] = {}
@@ -200,40 +202,14 @@ ControlMessage = (
 # -- data ------------------------------------------------------------------------------------------------
 
 
-class StageTiming(msgspec.Struct, frozen=True, array_like=True):
-    """What one stage spent on one step, by its own monotonic clock, in seconds.
-
-    `compute_s` is the engine's forward pass, `handling_s` everything from taking the frame to handing on the
-    result, computing included. What is missing from a token's time is wire and waiting.
-    """
-
-    node: str
-    compute_s: float
-    handling_s: float
-
-
-class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What every stage must know of a request. Rides with the request's first `Step`.
-
-    `history`: prompt tokens, sent only when a repetition penalty needs them. `eos`: token ids that end the
-    text. `total_tokens`: prompt plus max_tokens, what the KV cache may grow to.
-    """
-
-    requester: str  # node id
-    reply_to: str  # the requester's data endpoint
-    sampling: SamplingParams
-    eos: tuple[int, ...]
-    prompt_tokens: int
-    total_tokens: int
-    history: tuple[int, ...] = ()
-
-
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Run the next positions of a request through stage `stage`. Carries a tensor.
 
     The tensor is int32 tokens (n,) for stage 0, else hidden states (n, hidden). `position` is that of the
     first. `final` is false for the chunks of a prompt before its last one: they produce no token. The last `guesses`
-    positions are guessed tokens: what of them counts is known when the last stage has seen them.
+    positions are guessed tokens: what of them counts is known when the last stage has seen them. `prefix` names what
+    the prompt holds up to the end of this chunk (see `core.prefix`); without a tensor, the step is for a stage to take
+    its positions from what it kept under that name.
     """
 
     request: str
@@ -244,6 +220,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     position: int
     final: bool = True
     guesses: int = 0
+    prefix: bytes = b""
     spec: SessionSpec | None = None
     timings: tuple[StageTiming, ...] = ()
 
@@ -252,7 +229,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The last stage chose `token` for `position`. Goes to the requester.
 
     `logprob` is natural log of the model's probability before any filter; `alternatives` are
-    (token, logprob), best first, as many as `SamplingParams.logprobs`.
+    (token, logprob), best first, as many as `SamplingParams.logprobs`. `reused`: positions that were not computed for
+    this request, told with its first token.
     """
 
     request: str
@@ -262,6 +240,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     finish: FinishReason | None = None
     alternatives: tuple[tuple[int, float], ...] = ()
     timings: tuple[StageTiming, ...] = ()
+    reused: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -270,40 +249,20 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request: str
 
 
-class HandOver(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Forget attempt `ended`, and send its first cached positions to those who hold the layers in `plan`."""
-
-    request: str  # the attempt that goes on with them
-    ended: str
-    plan: Plan
-    positions: int
-    spec: SessionSpec
-
-
-class Cache(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The KV cache of one layer of a request that has moved, for its new stage; the tensor is as in `KvExport`."""
-
-    request: str
-    model: str
-    epoch: int
-    proposer: str
-    layer: int
-    spec: SessionSpec
-
-
-class Adopted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A stage has the whole cache of a request that has moved. Goes to the requester."""
-
-    request: str
-    node: str
-
-
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A stage could not go on with a request. Goes to the requester."""
 
     request: str
     error: str
     message: str
+    node: str
+
+
+class Lacks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A stage does not keep what those before it do, but for `positions`. Goes to the requester, which begins again."""
+
+    request: str
+    positions: int
     node: str
 
 
@@ -319,4 +278,4 @@ class Echo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     request: str = ""
 
 
-DataMessage = Step | Token | Cancel | HandOver | Cache | Adopted | Failed | Echo
+DataMessage = Step | Token | Cancel | HandOver | Cache | Adopted | Failed | Lacks | Echo

@@ -18,6 +18,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     top-p, min-p. Values that switch a filter off: top_k 0, top_p 1, min_p 0, repetition_penalty 1.
     `logprobs`: how many alternatives to report with each token. `speculate`: how many tokens to guess at most in each
     step from what was said before; changes no token, and saves trips around the ring where guesses are right.
+    `prefix_cache`: may a beginning that this prompt shares with one before be taken from what was computed for that?
     """
 
     temperature: float = 0.0
@@ -30,6 +31,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     logprobs: int = 0
     speculate: int = 0
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         checks = (

@@ -55,6 +55,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeStatus, ...] = ()
     models: tuple[LoadedModel, ...] = ()
     sessions: int = 0
+    kept_bytes: int = 0  # of prompts before, here, for others that begin alike
+    reused_tokens: int = 0  # of prompts, taken from that
     refused: dict[str, int] = {}
     problems: tuple[str, ...] = ()  # sentences: what is wrong and what to do
     alerts: tuple[Alert, ...] = ()  # of every node, oldest first
@@ -80,13 +82,15 @@ class GenerationStats(msgspec.Struct, frozen=True, kw_only=True):
     """Measured figures of one generation.
 
     `ttft_s`: time to first token, from the call. `tokens_per_s`: decode rate, (tokens - 1) / (last - first);
-    None with fewer than two tokens. `stage_compute_s`: seconds computed per stage over the whole request.
+    None with fewer than two tokens. `prefill_tokens_per_s`: prompt tokens that were computed / ttft.
+    `stage_compute_s`: seconds computed per stage over the whole request.
     """
 
     request: str
     model: str
     plan: Plan
     prompt_tokens: int
+    prompt_tokens_reused: int = 0  # that were not computed, but kept of requests before
     tokens: int
     ttft_s: float | None = None
     total_s: float = 0.0

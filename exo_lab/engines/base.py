@@ -48,6 +48,14 @@ class KvExport(msgspec.Struct, frozen=True):
     layers: tuple[Tensor, ...]
 
 
+class KvBlock(NamedTuple):
+    """Positions of a session's KV cache in an engine's own form: for the engine that cut it, and nobody else."""
+
+    data: object
+    positions: int
+    nbytes: int
+
+
 class Part(NamedTuple):
     """One session's step among others; fields as in `Engine.forward`."""
 
@@ -98,6 +106,14 @@ class Engine(Protocol):
         """Set a session's KV cache. Layers outside this shard are ignored; the rest must be present."""
         ...
 
+    def cut_kv(self, session: str, start: int, end: int) -> KvBlock:
+        """A copy of positions [start, end) of a session; NodeError if it has not so many."""
+        ...
+
+    def put_kv(self, session: str, position: int, block: KvBlock) -> None:
+        """Put a block of this engine at [position, position + block.positions); otherwise as `forward` does it."""
+        ...
+
     def drop(self, session: str) -> None:
         """Free a session. Unknown sessions are fine."""
         ...
@@ -118,6 +134,12 @@ def check_position(session: str, position: int, length: int) -> None:
             f"request {session}: a step for position {position} came, but only {length} positions are cached; "
             "a step was lost. Start the request again."
         )
+
+
+def check_span(session: str, start: int, end: int, length: int) -> None:
+    """NodeError if [start, end) are no positions of a session that has `length`."""
+    if not 0 <= start < end <= length:
+        raise NodeError(f"request {session}: positions [{start}, {end}) were asked for, {length} are cached")
 
 
 def layers_of(session: str, kv: KvExport, shard: Shard, inner: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -14,7 +14,17 @@ from torch.nn import functional
 
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.engines import quant, rope, tensors
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want, check_position, layers_of
+from exo_lab.engines.base import (
+    EngineInfo,
+    KvBlock,
+    KvExport,
+    LoadProgress,
+    Part,
+    Want,
+    check_position,
+    check_span,
+    layers_of,
+)
 from exo_lab.engines.decode_step import DecodeStep
 from exo_lab.engines.kv_cache import KvCache
 from exo_lab.engines.layer import Layer, Reader
@@ -245,9 +255,8 @@ class TorchEngine:
     def export_kv(self, session: str) -> KvExport:
         """See `Engine.export_kv`."""
         cache = self._sessions.get(session) or self._empty()
-        layers = cache.data[:, :, :, : cache.length].permute(0, 3, 1, 2, 4)  # (layers, tokens, 2, groups, head_dim)
-        # clone() keeps the strides it is given; an export must not share memory with the cache, nor be strided.
-        copies = (kv.clone(memory_format=torch.contiguous_format) for kv in layers)
+        layers = cache.cut(0, cache.length).permute(0, 3, 1, 2, 4)  # (layers, tokens, 2, groups, head_dim)
+        copies = (kv.contiguous() for kv in layers)
         return KvExport(self.shard.start, tuple(from_torch(kv) for kv in copies))
 
     @torch.inference_mode()
@@ -255,13 +264,24 @@ class TorchEngine:
         """See `Engine.import_kv`."""
         config = self.config
         layers = layers_of(session, kv, self.shard, (2, config.n_kv_heads, config.head_dim))
-        cache = self._empty()
-        length = layers[0].shape[0]
-        cache.reserve(length)
-        for slot, layer in zip(cache.data, layers, strict=True):
-            slot[:, :, :length] = to_torch(layer, self.device).permute(1, 2, 0, 3)
-        cache.length = length
-        self._sessions[session] = cache
+        cache = self._sessions[session] = self._empty()
+        cache.put(0, torch.stack([to_torch(layer, self.device).permute(1, 2, 0, 3) for layer in layers]))
+
+    @torch.inference_mode()
+    def cut_kv(self, session: str, start: int, end: int) -> KvBlock:
+        """See `Engine.cut_kv`."""
+        cache = self._session(session)
+        check_span(session, start, end, cache.length)
+        data = cache.cut(start, end)
+        return KvBlock(data, end - start, data.nbytes)
+
+    @torch.inference_mode()
+    def put_kv(self, session: str, position: int, block: KvBlock) -> None:
+        """See `Engine.put_kv`."""
+        assert isinstance(block.data, torch.Tensor)
+        cache = self._session(session)
+        check_position(session, position, cache.length)
+        cache.put(position, block.data)
 
     def drop(self, session: str) -> None:
         """Free a session."""

@@ -24,6 +24,18 @@ class KvCache:
         """Bytes allocated."""
         return self.data.nbytes
 
+    def cut(self, start: int, end: int) -> torch.Tensor:
+        """A copy of positions [start, end), shaped like `data`."""
+        # clone() keeps the strides it is given unless told otherwise.
+        return self.data[:, :, :, start:end].clone(memory_format=torch.contiguous_format)
+
+    def put(self, position: int, data: torch.Tensor) -> None:
+        """Write positions from `position` on; what lay behind them is forgotten. What is cached before them stays."""
+        end = position + data.shape[3]
+        self.reserve(end)
+        self.data[:, :, :, position:end] = data
+        self.length = end
+
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` positions, rounded up to whole blocks. What is cached stays."""
         if tokens <= self.data.shape[3]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from exo_lab.core.errors import NodeError
 from exo_lab.engines import convert, rope, tensors
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want, check_position, layers_of
+from exo_lab.engines.base import (
+    EngineInfo,
+    KvBlock,
+    KvExport,
+    LoadProgress,
+    Part,
+    Want,
+    check_position,
+    check_span,
+    layers_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,6 +148,23 @@ class NumpyEngine:
         inner = (2, self.config.n_kv_heads, self.config.head_dim)
         arrays = [convert.to_numpy(layer) for layer in layers_of(session, kv, self.shard, inner)]
         self._cache[session] = [(array[:, 0], array[:, 1]) for array in arrays]
+
+    def cut_kv(self, session: str, start: int, end: int) -> KvBlock:
+        """See `Engine.cut_kv`."""
+        layers = self._cache.get(session) or self._empty()
+        check_span(session, start, end, len(layers[0][0]))
+        data = [(keys[start:end].copy(), values[start:end].copy()) for keys, values in layers]
+        return KvBlock(data, end - start, sum(keys.nbytes + values.nbytes for keys, values in data))
+
+    def put_kv(self, session: str, position: int, block: KvBlock) -> None:
+        """See `Engine.put_kv`."""
+        layers = self._cache.get(session) or self._empty()
+        check_position(session, position, len(layers[0][0]))
+        data = cast("list[tuple[np.ndarray, np.ndarray]]", block.data)
+        self._cache[session] = [
+            (np.concatenate((keys[:position], more_keys)), np.concatenate((values[:position], more_values)))
+            for (keys, values), (more_keys, more_values) in zip(layers, data, strict=True)
+        ]
 
     def drop(self, session: str) -> None:
         """Free a session."""

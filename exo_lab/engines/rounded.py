@@ -6,13 +6,13 @@ embedding is its head as well, a shard with both holds it twice.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from exo_lab.core.errors import NodeError
 from exo_lab.engines import wire
-from exo_lab.engines.base import EngineInfo, KvExport, LoadProgress, Part, Want
+from exo_lab.engines.base import EngineInfo, KvBlock, KvExport, LoadProgress, Part, Want
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,6 +89,16 @@ class RoundedEngine:
         """See `Engine.import_kv`."""
         for engine in self._parts:
             engine.import_kv(session, kv)
+
+    def cut_kv(self, session: str, start: int, end: int) -> KvBlock:
+        """See `Engine.cut_kv`."""
+        blocks = [engine.cut_kv(session, start, end) for engine in self._parts]
+        return KvBlock(blocks, end - start, sum(block.nbytes for block in blocks))
+
+    def put_kv(self, session: str, position: int, block: KvBlock) -> None:
+        """See `Engine.put_kv`."""
+        for engine, part in zip(self._parts, cast("list[KvBlock]", block.data), strict=True):
+            engine.put_kv(session, position, part)
 
     def drop(self, session: str) -> None:
         """Free a session."""

@@ -94,6 +94,7 @@ def sampling(args: argparse.Namespace) -> dict[str, Any]:
         "repetition_penalty",
         "seed",
         "speculate",
+        "prefix_cache",
         "logprobs",
     )
     given: dict[str, Any] = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}

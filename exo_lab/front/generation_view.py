@@ -158,9 +158,10 @@ def figures(stats: GenerationStats, state: State) -> str:
     if stats.tokens_per_s is not None:
         parts.append(show_rate(stats.tokens_per_s))
     if stats.ttft_s is not None:
-        parts.append(
-            f"first token after {show_seconds(stats.ttft_s)} ({show_count(stats.prompt_tokens, 'prompt token')})"
-        )
+        prompt = show_count(stats.prompt_tokens, "prompt token")
+        if stats.prompt_tokens_reused:
+            prompt = f"{stats.prompt_tokens_reused:,} of {prompt} from the cache"
+        parts.append(f"first token after {show_seconds(stats.ttft_s)} ({prompt})")
     if state != "running":
         parts.append(f"{show_seconds(stats.total_s)} in all")
     return " · ".join(parts)

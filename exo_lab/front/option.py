@@ -49,6 +49,13 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
+def switch(text: str) -> bool:
+    """`on` or `off`. For argparse."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not on or off")
+    return text == "on"
+
+
 def list_of(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     """A converter of values with commas between them."""
     return lambda text: tuple(convert(part.strip()) for part in text.split(",") if part.strip())

@@ -9,7 +9,19 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from exo_lab.core.wire import WIRE_CHOICES
-from exo_lab.front.option import Option, Words, integer, list_of, names_list, number, option, size, unescape, weights
+from exo_lab.front.option import (
+    Option,
+    Words,
+    integer,
+    list_of,
+    names_list,
+    number,
+    option,
+    size,
+    switch,
+    unescape,
+    weights,
+)
 from exo_lab.front.options_operating import NETWORK, TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
 
@@ -117,6 +129,7 @@ SAMPLING = (
     option("--seed", type=integer, metavar="N", help="another seed, another answer; the same one, the same"),
     option("--stop", action="append", type=unescape, metavar="TEXT", help="end before this text; may be repeated"),
     option("--speculate", type=integer, metavar="N", help="guess up to N tokens a step; faster where text repeats"),
+    option("--prefix-cache", type=switch, metavar="on|off", help="reuse what a prompt before began with (default: on)"),
     option("--logprobs", type=integer, metavar="N", help="report the N most likely tokens at each place"),
     option("--timeout", type=number, metavar="SECONDS", help="longest wait for one token"),
 )

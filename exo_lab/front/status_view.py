@@ -30,7 +30,11 @@ class StatusView(View):
         """Where it listens, what it is busy with."""
         bind = clean(self.status.bind, 60)
         reach = "this machine only" if bind.startswith("127.") or bind in ("localhost", "::1") else "other machines too"
-        return f"listens on {bind} ({reach}) · {show_count(self.status.sessions, 'running session')} here"
+        parts = [f"listens on {bind} ({reach})", f"{show_count(self.status.sessions, 'running session')} here"]
+        if self.status.kept_bytes or self.status.reused_tokens:
+            kept, reused = show_bytes(self.status.kept_bytes), show_count(self.status.reused_tokens, "token")
+            parts.append(f"{kept} of earlier prompts kept, {reused} reused")
+        return " · ".join(parts)
 
     def problems(self) -> list[str]:
         """What is wrong, and what to do: sentences of the node, and models that miss a node."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import FrameError, PromptTooLong
+from exo_lab.core.prefix import NAME_BYTES
 from exo_lab.core.sampling import MOST_GUESSES
 from exo_lab.engines import convert, wire
 from exo_lab.engines.base import PREFILL_CHUNK
@@ -55,6 +56,8 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig, precision
     """
     if tensor is None:
         raise FrameError(f"a step for stage {step.stage} came without a tensor")
+    if step.prefix and (len(step.prefix) != NAME_BYTES or step.guesses):
+        raise FrameError(f"a name of {len(step.prefix)} bytes; a chunk of a prompt has one of {NAME_BYTES}")
     _check_shape(step.stage, tensor, config, precision)
     if not 0 <= step.guesses <= min(tensor.shape[0] - 1, MOST_GUESSES) or (step.guesses and not step.final):
         raise FrameError(f"a step of {tensor.shape[0]} positions cannot have {step.guesses} guesses")

@@ -67,6 +67,7 @@ class Chooser:
                 finish=finish,
                 alternatives=chosen.alternatives,
                 timings=timings if row == 0 else (),  # the others came in the same pass
+                reused=session.reused if position == spec.prompt_tokens else 0,
             )
             sent.append(ToAddress(spec.requester, spec.reply_to, token))
             if finish is not None:

@@ -71,7 +71,9 @@ class Node:
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
         card = msg.NodeCard(device=self.device, control="", data="", software=software)
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
-        self.stages = Stages(self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit)
+        self.stages = Stages(
+            self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit, free_bytes=self._free_bytes
+        )
         self.ring = Ring(self.id, parts.data, self.stages, self.peers.data_address, self.timing)
         self.loader = Loader(
             self.id, parts.open_model, parts.make_engine, limit, parts.model_folders, self.device.slowdown
@@ -175,6 +177,9 @@ class Node:
         """What is free now: of the emulated memory if it is emulated, else of the machine's."""
         if self.device.emulated and self.stages.shelf.memory_limit_bytes:
             return max(0, self.device.memory_bytes - self.stages.weight_bytes - self.stages.kv_bytes)
+        return self._free_bytes()
+
+    def _free_bytes(self) -> int:
         return self.parts.free_memory() if self.parts.free_memory else psutil.virtual_memory().available
 
     def stats(self) -> msg.Stats:
@@ -182,6 +187,7 @@ class Node:
         return msg.Stats(
             sessions=self.stages.session_count,
             kv_bytes=self.stages.kv_bytes,
+            kept_bytes=self.stages.shelf.figures.kept_bytes,
             weight_bytes=self.stages.weight_bytes,
             rss_bytes=psutil.Process().memory_info().rss,
             counters={**self.counters, **self.stages.counters, **self.parts.refused()},
@@ -251,6 +257,7 @@ class Node:
             prompt_tokens=len(prompt),
             total_tokens=len(prompt) + sampling.max_tokens,
             history=prompt if sampling.needs_history else (),
+            reuse=len(prompt) if sampling.prefix_cache else 0,
         )
         request = Request(uuid.uuid4().hex[:16], plan, prompt, spec, timeout_s)
         request.begin(time.perf_counter())

@@ -65,7 +65,14 @@ def failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAd
 
 
 def first_step(
-    plan: Plan, request: str, position: int, *, final: bool = True, guesses: int = 0, spec: SessionSpec | None = None
+    plan: Plan,
+    request: str,
+    position: int,
+    *,
+    final: bool = True,
+    guesses: int = 0,
+    prefix: bytes = b"",
+    spec: SessionSpec | None = None,
 ) -> Step:
     """A step for the plan's first stage; fields as in `Step`."""
     return Step(
@@ -77,5 +84,6 @@ def first_step(
         position=position,
         final=final,
         guesses=guesses,
+        prefix=prefix,
         spec=spec,
     )

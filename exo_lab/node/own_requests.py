@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import NodeLost
 from exo_lab.core.messages import Cancel, HandOver, Step
+from exo_lab.core.prefix import extend
 from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.failover import parts
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.core.errors import ExoError
-    from exo_lab.core.messages import Adopted, Token
+    from exo_lab.core.messages import Adopted, Lacks, Token
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
     from exo_lab.node.session import Request
@@ -96,12 +97,15 @@ class OwnRequests:
 
         A new attempt computes what the one before did, in the same parts, and so says the same bit for bit.
         """
-        plan, known = request.plan, request.known
+        plan, known, prefix = request.plan, request.known, b""
         for position, part in parts(request.prompt, request.drawn, PREFILL_CHUNK):
             if request.over.is_set():
                 return
             final, spec = position + len(part) == known, request.spec if position == 0 else None
-            step = first_step(plan, request.wire, position, final=final, spec=spec)
+            # Whole chunks of the prompt only: how a rest is computed depends on its length.
+            named = request.spec.sampling.prefix_cache and len(part) == PREFILL_CHUNK
+            prefix = extend(prefix, part) if named else b""
+            step = first_step(plan, request.wire, position, final=final, prefix=prefix, spec=spec)
             self._send(plan.devices[0], step, convert.tokens(part))
 
     def migrate(self, request: Request, plan: Plan, wire: str) -> None:
@@ -167,6 +171,16 @@ class OwnRequests:
             request.fail(error)
             self.stop(request)
         return True
+
+    def lacks(self, message: Lacks) -> None:
+        """A stage does not keep what the first one does: begin again, and let that be computed."""
+        request = self._find(message.request)
+        plan, wire = (None, "") if request is None else (request.plan, request.wire)
+        if request is None or plan is None or not request.restart(message.positions, time.perf_counter()):
+            self._counters["late lack"] += 1
+            return
+        self.abandon(plan, wire)
+        self.start(request)
 
     def stop(self, request: Request) -> None:
         """Free a request on every stage. Also how a finished one is cleared away. Once is enough."""

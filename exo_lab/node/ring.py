@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import msgspec
 
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
-from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Step, Token
+from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Lacks, Step, Token
 from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
@@ -128,8 +128,7 @@ class Ring:
         self.stages.shelf.refresh()
         if (now := time.monotonic()) - self._idle_checked_at >= SWEEP_S:
             self._idle_checked_at = now
-            self.stages.shelf.end_idle(self._timing.idle_session_s)
-            self.stages.shelf.free_retired(self._timing.retire_after_s)
+            self.stages.shelf.sweep(self._timing.idle_session_s, self._timing.retire_after_s)
         for request, spec, why in self.stages.shelf.farewells():
             self._safely(self._tell_requester, (request, spec, why))
 
@@ -210,6 +209,8 @@ class Ring:
                 self._emit(self.handovers.handle(message, tensor))
             case Adopted():
                 self.own.adopted(message)
+            case Lacks():
+                self.own.lacks(message)
             case Failed(request=request, error=error, message=text, node=node):
                 self.own.failed(request, from_wire(error, text, node), node)
             case Echo() as echo if echo.back:
@@ -266,7 +267,7 @@ class Ring:
         match unsent.message:
             case Step() | HandOver() | Cache() as step:
                 self._step_unsent(step, NodeLost(str(unsent.error)))
-            case Token(request=request) | Failed(request=request) | Adopted(request=request):
+            case Token(request=request) | Failed(request=request) | Adopted(request=request) | Lacks(request=request):
                 # Nobody is left to read: free what was asked for, here and on the other stages.
                 log.info("node %s: the requester of %s is out of reach: %s", self.node, request, unsent.error)
                 session = self.stages.shelf.session(request)

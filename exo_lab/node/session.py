@@ -45,6 +45,7 @@ class Request:
         self.attempt = 0
         self.tries = 0  # attempts since the last token
         self.drawn: list[int] = []
+        self.reused = 0  # prompt tokens that stages had kept of requests before
         self.first_at: float | None = None  # when the first token came
         self.longest_s = 0.0  # between two tokens
         self.notices: tuple[str, ...] = ()  # for the user: what happened on the way
@@ -80,6 +81,8 @@ class Request:
                 self.longest_s = max(self.longest_s, now - self.moved_at)
             self.moved_at = now
             self.tries = 0
+            if not self.drawn:
+                self.reused = max(0, min(token.reused, len(self.prompt)))
             self.drawn.append(token.token)
             self.first_at = now if self.first_at is None else self.first_at
             if self._lost_at is not None:
@@ -109,13 +112,27 @@ class Request:
         with self._lock:
             if self.over.is_set():
                 return False
-            self.plan, self._suspended, self._resumed, self.moved_at = plan, False, notice, now
-            self.attempt += 1
+            self.plan, self._suspended, self._resumed = plan, False, notice
             self.tries += not by_choice
-            told = (*self.prompt, *self.drawn)
-            history = told if self.spec.history else ()
-            self.spec = msgspec.structs.replace(self.spec, prompt_tokens=len(told), history=history)
+            self._begin_attempt(self.spec.reuse, now)
             return True
+
+    def restart(self, reuse: int, now: float) -> bool:
+        """Go on as a new attempt on the same plan that takes at most `reuse` positions from what stages keep.
+
+        False if that would change nothing, if it is over, or if it is to go on elsewhere anyway.
+        """
+        with self._lock:
+            if self.over.is_set() or self._suspended or not 0 <= reuse < self.spec.reuse:
+                return False
+            self._begin_attempt(reuse, now)
+            return True
+
+    def _begin_attempt(self, reuse: int, now: float) -> None:
+        self.attempt, self.moved_at = self.attempt + 1, now
+        told = (*self.prompt, *self.drawn)
+        history = told if self.spec.history else ()
+        self.spec = msgspec.structs.replace(self.spec, prompt_tokens=len(told), history=history, reuse=reuse)
 
     @property
     def suspended(self) -> bool:

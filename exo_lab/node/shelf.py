@@ -15,6 +15,7 @@ import msgspec
 from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, StaleEpoch
 from exo_lab.engines.lookup import Lookup
 from exo_lab.node.checks import check_spec
+from exo_lab.node.prefixes import Prefixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,24 +31,33 @@ FIGURES_EVERY_S = 0.1  # adding up caches is not free; sessions and weights are 
 
 
 class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node holds, for other threads to read. `kv_bytes` are allocated, and may be a moment old."""
+    """What a node holds, for other threads to read. Bytes of caches are allocated, and may be a moment old.
+
+    `kv_bytes` are of requests in progress, `kept_bytes` of prompts before.
+    """
 
     sessions: int = 0
     weight_bytes: int = 0
     kv_bytes: int = 0
+    kept_bytes: int = 0
 
 
 class StageSession:
     """One request as this stage sees it. `reserved_bytes` is what its KV cache may grow to.
 
     `seen` holds the tokens so far, kept only where tokens are chosen and a repetition penalty or guesses need them.
-    `lookup` makes guesses, `guessed` are those under way.
+    `lookup` makes guesses, `guessed` are those under way. `prefix` names the first `named` positions (see
+    `core.prefix`); the first `reused` were computed for others. `turn`: see `Prefixes`.
     """
 
-    __slots__ = ("guessed", "hold", "lookup", "next_position", "reserved_bytes", "seen", "spec", "used_at")
+    __slots__ = (
+        "guessed", "hold", "lookup", "named", "next_position", "prefix", "reserved_bytes", "reused", "seen", "spec",
+        "turn", "used_at",
+    )  # fmt: skip
 
-    def __init__(self, hold: Hold, spec: SessionSpec, now: float) -> None:
-        self.hold, self.spec, self.used_at = hold, spec, now
+    def __init__(self, hold: Hold, spec: SessionSpec, now: float, turn: int) -> None:
+        self.hold, self.spec, self.used_at, self.turn = hold, spec, now, turn
+        self.prefix, self.named, self.reused = b"", 0, 0
         self.next_position = 0
         self.reserved_bytes = spec.total_tokens * hold.engine.info.kv_bytes_per_token
         self.seen: list[int] = list(spec.history) if hold.is_last else []
@@ -77,10 +87,18 @@ class Shelf:
         node: this node's id, for errors.
         memory_limit_bytes: bounds weights plus what the KV caches may grow to; 0 means no limit of ours.
         clock: seconds, monotonic.
+        free_bytes: memory that is free where this node computes. With a limit of ours it does not matter.
     """
 
-    def __init__(self, node: str, memory_limit_bytes: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        node: str,
+        memory_limit_bytes: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+        free_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.node, self.memory_limit_bytes, self._clock = node, memory_limit_bytes, clock
+        self.prefixes = Prefixes(self._left_over if memory_limit_bytes else free_bytes)
         self.figures = StageFigures()
         self._holds: dict[PlanKey, Hold] = {}
         self._retiring: dict[PlanKey, float] = {}  # since when
@@ -97,6 +115,7 @@ class Shelf:
         self.retire(hold.key, now=True)
         self._holds[hold.key] = hold
         self._tell()
+        self.prefixes.shrink()
 
     def retire(self, key: PlanKey, *, now: bool = False) -> None:
         """Free a shard: at once, or when nobody needs it any more.
@@ -124,6 +143,7 @@ class Shelf:
 
     def _free(self, key: PlanKey) -> None:
         self._retiring.pop(key, None)
+        self.prefixes.forget(key)
         self._holds.pop(key).close()
         self._tell()
 
@@ -159,7 +179,7 @@ class Shelf:
                 f"node {self.node} has {MAX_SESSIONS} requests in work already; ask again when some have ended"
             )
         check_spec(spec, hold.config)
-        session = StageSession(hold, spec, self._clock())
+        session = StageSession(hold, spec, self._clock(), self.prefixes.turn())
         self._reserve(request, session)
         self._sessions[request] = session
         self._tell()
@@ -168,6 +188,10 @@ class Shelf:
     def _unreserved(self) -> int:
         taken = self.figures.weight_bytes + sum(other.reserved_bytes for other in self._sessions.values())
         return max(0, self.memory_limit_bytes - taken)
+
+    def _left_over(self) -> int:
+        """What nobody could claim, less what is kept there."""
+        return self._unreserved() - self.prefixes.nbytes
 
     def _reserve(self, request: str, session: StageSession) -> None:
         """Set the room for a request's cache aside. What others may still grow to counts as taken."""
@@ -183,6 +207,7 @@ class Shelf:
                     f"tokens needs {session.reserved_bytes / 2**20:.1f} MiB. "
                     "Ask for fewer tokens, or give this node fewer layers."
                 )
+        self.prefixes.shrink(session.reserved_bytes)
         session.hold.engine.reserve(request, session.spec.total_tokens)
 
     def computed(self, session: StageSession, next_position: int) -> None:
@@ -223,6 +248,12 @@ class Shelf:
             self.end(request, NodeLost(f"nothing came to node {self.node} for {older_than_s:g} s; a step was lost"))
         return len(idle)
 
+    def sweep(self, idle_session_s: float, retire_after_s: float) -> None:
+        """Free what is not wanted any more, and what is wanted more elsewhere."""
+        self.end_idle(idle_session_s)
+        self.free_retired(retire_after_s)
+        self._stale |= self.prefixes.shrink() > 0
+
     def farewells(self) -> tuple[Farewell, ...]:
         """Requests that were ended since the last call and whose requesters are to be told."""
         told, self._farewells = tuple(self._farewells), []
@@ -254,5 +285,6 @@ class Shelf:
             sessions=len(self._sessions),
             weight_bytes=sum(engine.info.weight_bytes for engine in engines),
             kv_bytes=sum(engine.kv_bytes() for engine in engines),
+            kept_bytes=self.prefixes.nbytes,
         )
         self._stale, self._figures_at = False, self._clock()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.errors import ExoError, FrameError, StaleEpoch
-from exo_lab.core.messages import SessionSpec, StageTiming, Step
+from exo_lab.core.messages import Lacks, SessionSpec, StageTiming, Step
 from exo_lab.engines import convert, wire
 from exo_lab.engines.base import Part
 from exo_lab.engines.guesses import forward
@@ -22,6 +22,7 @@ from exo_lab.node.checks import check_step
 from exo_lab.node.choosing import Chooser
 from exo_lab.node.holds import Hold, PlanKey
 from exo_lab.node.outgoing import Ready, ToAddress, ToNode, failure
+from exo_lab.node.reuse import NotKept, Reuse
 from exo_lab.node.shelf import Shelf, StageSession
 from exo_lab.node.steps import decodes
 
@@ -39,7 +40,7 @@ class Stages:
     Args:
         node: this node's id.
         slowdown: above 1 it emulates a slower device: every forward pass is stretched by sleeping.
-        memory_limit_bytes: see `Shelf`.
+        memory_limit_bytes, free_bytes: see `Shelf`.
         clock: seconds, monotonic.
         sleep: waits so many seconds.
     """
@@ -52,12 +53,14 @@ class Stages:
         memory_limit_bytes: int = 0,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        free_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self.node, self.slowdown = node, slowdown
         self.counters: Counter[str] = Counter()
         self.flops = 0.0  # computed until now; the data thread adds, any thread may read
         self._clock, self._sleep = clock, sleep
-        self.shelf = Shelf(node, memory_limit_bytes, clock)
+        self.shelf = Shelf(node, memory_limit_bytes, clock, free_bytes)
+        self._reuse = Reuse(self.shelf.prefixes, self.counters)
         self._chooser = Chooser(node, self.shelf, self.counters, clock)
 
     # -- figures, for any thread -------------------------------------------------------------------------
@@ -103,7 +106,13 @@ class Stages:
             spec = self._spec_of(step)
             if spec is not None:
                 try:
-                    ready.append(self._ready(step, tensor, spec))
+                    session = self._session(step, spec)
+                    if step.prefix and self._reuse.restore(step, tensor, session):
+                        sent += self._pass_on(step, session)
+                    else:
+                        ready.append(self._ready(step, tensor, session))
+                except NotKept as exc:
+                    sent += self._begin_again(step, spec, exc)
                 except ExoError as exc:
                     sent += self._failed(step, spec, exc)
         if len(ready) > 1:
@@ -135,11 +144,23 @@ class Stages:
             return None
         return spec
 
-    def _ready(self, step: Step, tensor: Tensor | None, spec: SessionSpec) -> Ready:
-        started = self._clock()
-        session = self._session(step, spec)
-        hold = session.hold
+    def _ready(self, step: Step, tensor: Tensor | None, session: StageSession) -> Ready:
+        started, hold = self._clock(), session.hold
         return Ready(step, session, check_step(step, tensor, hold.config, hold.plan.wire_into(hold.stage)), started)
+
+    def _pass_on(self, step: Step, session: StageSession) -> list[ToNode | ToAddress]:
+        """A chunk was kept here: the next stage takes it from what it keeps."""
+        hold = session.hold
+        self.shelf.computed(session, session.reused)
+        if hold.is_last:
+            return []
+        return [ToNode(hold.plan.devices[hold.stage + 1], msgspec.structs.replace(step, stage=hold.stage + 1))]
+
+    def _begin_again(self, step: Step, spec: SessionSpec, lacking: NotKept) -> list[ToNode | ToAddress]:
+        self.counters["kept by others only"] += 1
+        self.shelf.end(step.request)
+        lacks = Lacks(request=step.request, positions=lacking.positions, node=self.node)
+        return [ToAddress(spec.requester, spec.reply_to, lacks)]
 
     def _run_alone(self, one: Ready) -> list[ToNode | ToAddress]:
         try:
@@ -179,6 +200,8 @@ class Stages:
         self.flops += one.flops
         if one.want == "none" and together == 1:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
+        if step.prefix:
+            self._reuse.keep(step, session, x.shape[0])
         self.shelf.computed(session, step.position + x.shape[0] - step.guesses)
         if out is None:
             return []

@@ -166,6 +166,8 @@ export interface ClusterStatus {
   readonly nodes: ReadonlyArray<NodeStatus>;
   readonly models: ReadonlyArray<LoadedModel>;
   readonly sessions: number;
+  readonly kept_bytes: number;
+  readonly reused_tokens: number;
   readonly refused: Readonly<Record<string, number>>;
   readonly problems: ReadonlyArray<string>;
   readonly alerts: ReadonlyArray<Alert>;
@@ -400,13 +402,15 @@ export interface GenerationEnd {
  * Measured figures of one generation.
  *
  * `ttft_s`: time to first token, from the call. `tokens_per_s`: decode rate, (tokens - 1) / (last - first);
- * None with fewer than two tokens. `stage_compute_s`: seconds computed per stage over the whole request.
+ * None with fewer than two tokens. `prefill_tokens_per_s`: prompt tokens that were computed / ttft.
+ * `stage_compute_s`: seconds computed per stage over the whole request.
  */
 export interface GenerationStats {
   readonly request: string;
   readonly model: string;
   readonly plan: Plan;
   readonly prompt_tokens: number;
+  readonly prompt_tokens_reused: number;
   readonly tokens: number;
   readonly ttft_s: number | null;
   readonly total_s: number;

@@ -47,11 +47,13 @@ GOOD = {
     "temperature": (0, 0.0, 0.7, 100.0), "top_k": (0, 1, 10**6), "top_p": (1.0, 1e-9), "min_p": (0.0, 1.0),
     "repetition_penalty": (1.0, 0.5, 1000.0), "seed": (0, 2**63 - 1), "max_tokens": (1, 10**9),
     "stop": ((), ("a", "bc")), "logprobs": (0, 20), "speculate": (0, 15),
+    "prefix_cache": (True, False),
 }  # fmt: skip
 BAD = {
     "temperature": (-0.1, math.nan, math.inf), "top_k": (-1,), "top_p": (0.0, 1.01, math.nan), "min_p": (-0.1, 1.1),
     "repetition_penalty": (0.0, -1.0, math.nan, math.inf), "seed": (-1, 2**63), "max_tokens": (0, -5),
     "stop": (("a", ""),), "logprobs": (-1, 21), "speculate": (-1, 16),
+    "prefix_cache": (),
 }  # fmt: skip
 
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exo_lab.core.errors import NodeError
+from exo_lab.core.tensor import Tensor
 from exo_lab.engines import native
-from exo_lab.engines.base import EngineInfo
+from exo_lab.engines.base import PREFILL_CHUNK, EngineInfo
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.numpy_engine import NumpyEngine
 from tests.engines.ring import Ring
@@ -102,3 +104,29 @@ def test_lower_precision_stays_near_float32(engine):
     """bfloat16 keeps 8 bits: a few layers of it move logits of size 8 by some hundredths, not more."""
     wanted = uncut("torch float32")
     assert np.abs(uncut(engine) - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("cuts", [(), (2,)], ids=str)
+@pytest.mark.parametrize("engine", MAKERS)
+def test_a_chunk_that_is_put_back_gives_the_logits_of_computing_it(engine, cuts):
+    ring = Ring(source(), MAKERS[engine], cuts)
+    computed = ring.logits(PROMPT)
+    blocks = [stage.cut_kv("s", 0, PREFILL_CHUNK) for stage in ring.stages]
+    for stage, block in zip(ring.stages, blocks, strict=True):
+        stage.forward("t", Tensor("int32", (1,), bytes(4)) if stage.shard.is_first else no_hidden(), 0)  # overwritten
+        stage.reserve("t", len(PROMPT))
+        stage.put_kv("t", 0, block)
+        with pytest.raises(NodeError, match="only 128 positions are cached"):
+            stage.put_kv("t", PREFILL_CHUNK + 1, block)
+        with pytest.raises(NodeError, match="positions"):
+            stage.cut_kv("t", 0, PREFILL_CHUNK + 1)
+    reused = ring.logits(PROMPT[PREFILL_CHUNK:], session="t", position=PREFILL_CHUNK)
+    np.testing.assert_array_equal(reused, computed[PREFILL_CHUNK:])
+    assert sum(block.nbytes for block in blocks) == PREFILL_CHUNK * sum(
+        stage.info.kv_bytes_per_token for stage in ring.stages
+    )
+
+
+def no_hidden() -> Tensor:
+    """The hidden states of one position."""
+    return Tensor("float32", (1, source().config.hidden_size), bytes(4 * source().config.hidden_size))

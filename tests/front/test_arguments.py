@@ -30,7 +30,9 @@ def test_every_sampling_parameter_can_be_given_and_keeps_its_meaning():
     flags = {option.flags[-1].lstrip("-").replace("-", "_") for option in SAMPLING}
     assert set(SamplingParams.__struct_fields__) <= flags
     line = "--max-tokens 1 --temperature 2 --top-k 3 --top-p 0.4 --min-p 0.5 --repetition-penalty 6 --seed 7 "
-    given = sampling(cell_parser().parse_args(split(line + "--speculate 3 --logprobs 8 --stop a --stop 'b c'")))
+    given = sampling(
+        cell_parser().parse_args(split(line + "--speculate 3 --prefix-cache off --logprobs 8 --stop a --stop 'b c'"))
+    )
     assert SamplingParams(**given) == SamplingParams(
         max_tokens=1,
         temperature=2.0,
@@ -40,6 +42,7 @@ def test_every_sampling_parameter_can_be_given_and_keeps_its_meaning():
         repetition_penalty=6.0,
         seed=7,
         speculate=3,
+        prefix_cache=False,
         logprobs=8,
         stop=("a", "b c"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exo_lab.core import messages as msg
 from exo_lab.core.plan import Plan
+from exo_lab.core.prefix import extend
 from exo_lab.core.probe import Probed, ProbeLinks, summarise
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.tensor import Tensor
@@ -76,6 +77,8 @@ def data_messages(node: Node, plan: Plan) -> list[tuple[msg.DataMessage, Tensor 
     return [
         (step(0), convert.tokens([5, 6, 7])),
         (step(1), Tensor("float32", (3, 64), bytes(3 * 64 * 4))),
+        (step(0, request="named", prefix=extend(b"", (5, 6, 7))), convert.tokens([5, 6, 7])),
+        (step(1, request="named", prefix=extend(b"", (5, 6, 7)), final=False), None),
         (step(0, spec=None, position=3), convert.tokens([5])),
         (msg.Token(request="fuzz", position=3, token=5, logprob=-0.5, alternatives=((1, -0.1),)), None),
         (msg.Cancel(request="fuzz"), None),
@@ -83,5 +86,6 @@ def data_messages(node: Node, plan: Plan) -> list[tuple[msg.DataMessage, Tensor 
         (cache(0), Tensor("float32", (2, 2, 2, 16), bytes(2 * 2 * 2 * 16 * 4))),
         (cache(plan.n_layers - 1), Tensor("float32", (2, 2, 2, 16), bytes(2 * 2 * 2 * 16 * 4))),
         (msg.Adopted(request="fuzz.1", node=node.id), None),
+        (msg.Lacks(request="fuzz", positions=0, node="y"), None),
         (msg.Failed(request="fuzz", error="NodeLost", message="x", node="y"), None),
     ]
