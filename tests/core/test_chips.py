@@ -178,7 +178,7 @@ def test_what_two_sources_know_of_one_chip_is_put_together():
 
 def numbers(name: str) -> list[str]:
     """What tells chips apart: every word with a digit in it, sizes of memory aside."""
-    plain = re.sub(r"\b\d+(\.\d+)? ?gi?b\b", "", re.sub(r"[-_()/,]", " ", name.lower()))
+    plain = re.sub(r"\b\d+(\.\d+)? *gi?b\b", "", re.sub(r"[-_()/,]", " ", name.lower()))
     plain = re.sub(r"\b(rtx|gtx|rx|hd|gt)(?=\d)", "", re.sub(r"(?<=\d)(ti|super|xtx|xt|gre)\b", "", plain))
     return sorted(re.findall(r"[a-z.]*\d[a-z0-9.+]*", plain))
 
