@@ -84,6 +84,12 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
         return max(found, default=None)
 
 
+def warnings_of(vitals: Vitals) -> frozenset[tuple[str, ...]]:
+    """Alerts with their states, and of what there are forecasts: without figures, which change all the time."""
+    foreseen = {(one.quantity, one.about) for one in vitals.forecasts}
+    return frozenset({*foreseen, *((one.id, one.state, one.quantity) for one in vitals.alerts)})
+
+
 def thinned(series: Series, most: int) -> Series:
     """At most so many points, evenly taken, the latest among them."""
     points = series.points

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exo_lab.core.errors import ExoError, FrameError, NodeLost, TransportError
 from exo_lab.core.messages import ControlMessage, Hello, Leave, NodeCard
+from exo_lab.core.telemetry import warnings_of
 from exo_lab.core.topology import Link, LinkKind, Sighting, Topology, link, topology
 from exo_lab.node import membership as m
 from exo_lab.node.pulse import Pulse
@@ -291,8 +292,8 @@ async def _closing(sightings: AsyncIterator[Sequence[Found]]) -> AsyncGenerator[
             await close()
 
 
-def _alerts(members: m.Members) -> list[tuple[str, str]]:
-    return [(one.id, one.state) for peer in members.alive() for one in peer.vitals.alerts]
+def _alerts(members: m.Members) -> list[object]:
+    return [warnings_of(peer.vitals) for peer in members.alive()]
 
 
 def _shown(members: m.Members) -> Iterable[tuple[str, str, int, str]]:

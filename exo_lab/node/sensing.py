@@ -1,7 +1,7 @@
-"""What a node measures of itself over time: it reads what is due, keeps it, and watches for too much of something.
+"""What a node measures of itself over time: it reads what is due, keeps it, watches for too much.
 
 Lives on the control loop. `look` does it all at one moment, so that a test can drive it with a clock of its own; what
-makes an alert is decided in `core.alerts`. Knows no sensors and no files: it is given both.
+makes an alert is decided in `core.alerts`, what is foreseen in `telemetry.foresight`. It is given sensors and recorder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from exo_lab.core import alerts
-from exo_lab.core.telemetry import Sample, Vitals, thinned
+from exo_lab.core.telemetry import Sample, Vitals, thinned, warnings_of
+from exo_lab.telemetry.foresight import Foresight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,7 @@ class Sensing:
         self.vitals = Vitals()
         self._node, self._sensors, self._clock = node, sensors, clock
         self._board = alerts.Board(node=node.id)
+        self._foresight = Foresight(node.id, watching)
         self._latest: dict[Key, Sample] = {}
         self._read_at: dict[str, float] = {}
         self._computed: tuple[float, float] | None = None  # when, FLOPs until then
@@ -85,7 +87,7 @@ class Sensing:
                 samples += read(now_s)
                 self._read_at[name] = last_s = now_s
             next_s = min(next_s, last_s + every_s)
-        self._take(samples)
+        self._take(samples, now_s)
         return max(0.0, next_s - now_s)
 
     def acknowledge(self, alert: str) -> bool:
@@ -110,21 +112,25 @@ class Sensing:
 
     # -- what follows from readings ----------------------------------------------------------------------
 
-    def _take(self, samples: list[Sample]) -> None:
+    def _take(self, samples: list[Sample], now_s: float) -> None:
         if self.recorder is not None:
             self.recorder.add(samples)
             self._note(self.recorder.problem)
         for sample in samples:
             self._latest[sample.quantity, sample.about] = sample
             self._board = alerts.observe(self._board, self.watching, sample)
-        self._board = alerts.without(self._board, "latency", {peer.id for peer in self._node.members.alive()})
+        self._foresight.add(samples)
+        peers = {peer.id for peer in self._node.members.alive()}
+        self._board = alerts.without(self._board, "latency", peers)
+        self._foresight.keep_only("latency", peers)
+        self._foresight.look(now_s)
         self._tell()
 
     def _tell(self) -> None:
-        before = self.vitals.alerts
+        before = self.vitals
         own = [sample for (quantity, _), sample in sorted(self._latest.items()) if quantity not in LINK]
-        self.vitals = Vitals(samples=tuple(own), alerts=self._board.alerts)
-        if alerts.changes(before, self.vitals.alerts):
+        self.vitals = Vitals(samples=tuple(own), alerts=self._board.alerts, forecasts=self._foresight.forecasts)
+        if warnings_of(before) != warnings_of(self.vitals):
             self._node.alerts_changed()
 
     def _note(self, problem: str) -> None:
@@ -162,6 +168,7 @@ class Sensing:
                 yield Sample(now_s, "bandwidth", figures.bandwidth_bytes_per_s, peer.id)
 
     def _device(self, now_s: float) -> Iterator[Sample]:
+        yield Sample(now_s, "load", self._node.load.value, "cpu")
         if self._sensors is None:
             return
         for place, share in self._sensors.load().items():

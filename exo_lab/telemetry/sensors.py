@@ -1,6 +1,7 @@
-"""What a machine says of itself now and then: load and temperature of its processor and its NVIDIA GPUs.
+"""What a machine says of itself now and then: temperature of its processor, load and temperature of its NVIDIA GPUs.
 
-Readings are by place: "cpu", "gpu 0". What a machine does not say is absent.
+How busy its processor is, the node knows already. Readings are by place: "cpu", "gpu 0". What a machine does not say
+is absent.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Sensors(Protocol):
     """What a node asks of its machine. Any thread; a few milliseconds at most."""
 
     def load(self) -> Mapping[str, float]:
-        """Share of each place that was busy since the last time, in [0, 1]."""
+        """Share of lately in which each place but the processor was busy, in [0, 1]."""
         ...
 
     def temperature(self) -> Mapping[str, float]:
@@ -44,11 +45,10 @@ class MachineSensors:
 
     def __init__(self, system: Any = psutil, gpus: GpuSensors | None = None) -> None:
         self._system, self._gpus = system, gpus
-        self._system.cpu_percent()  # the first answer is about nothing
 
     def load(self) -> Mapping[str, float]:
         """See `Sensors`."""
-        return {CPU: self._system.cpu_percent() / 100, **(self._gpus.load() if self._gpus else {})}
+        return self._gpus.load() if self._gpus else {}
 
     def temperature(self) -> Mapping[str, float]:
         """See `Sensors`."""

@@ -34,7 +34,7 @@ class FakeSensors:
         self.celsius = 50.0
 
     def load(self):
-        return {"cpu": 0.25}
+        return {"gpu 0": 0.25}
 
     def temperature(self):
         return {"cpu": self.celsius}
@@ -82,9 +82,12 @@ def gaps(points):
 
 def test_each_sensor_is_read_as_often_as_it_should_be(machine):
     machine.run(61)
-    assert {quantity: gaps(machine.points(quantity)) for quantity in ("compute", "memory", "temperature", "load")} == {
-        "compute": {5.0}, "memory": {3.0}, "temperature": {10.0}, "load": {10.0},
+    assert {quantity: gaps(machine.points(quantity)) for quantity in ("compute", "memory", "temperature")} == {
+        "compute": {5.0}, "memory": {3.0}, "temperature": {10.0},
     }  # fmt: skip
+    assert [(one.about, gaps(one.points)) for one in machine.recorder.series(NOON, ("load",))] == [
+        ("cpu", {10.0}), ("gpu 0", {10.0}),
+    ]  # fmt: skip
     assert len(machine.points("memory")) == 21
 
 
@@ -176,6 +179,25 @@ def test_a_history_that_cannot_be_kept_is_a_problem_of_the_node_and_stops_nothin
     machine.recorder.problem = ""
     machine.run(5)
     assert machine.node.problems.values() == ()
+
+
+def test_memory_that_grows_is_foreseen_and_every_change_of_that_is_told(machine):
+    machine.run(60)
+    assert machine.sensing.vitals.forecasts == ()
+    for _ in range(60):  # 2 a second of 1000: it goes from 40 % to 64 %
+        machine.free -= 4
+        machine.run(2)
+    (forecast,) = machine.sensing.vitals.forecasts
+    now_s = machine.clock.now_s
+    assert (forecast.node, forecast.quantity, forecast.threshold) == (machine.node.id, "memory", 0.85)
+    assert forecast.made_at_s + forecast.lead_s == pytest.approx(now_s + 105, abs=15)
+    assert forecast.soonest_s <= forecast.lead_s
+    assert machine.sensing.vitals.alerts == ()
+    assert machine.changes == 1
+    machine.free = 900
+    machine.run(60)
+    assert machine.sensing.vitals.forecasts == ()
+    assert machine.changes == 2
 
 
 # -- in a cluster ----------------------------------------------------------------------------------------------

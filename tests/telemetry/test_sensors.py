@@ -11,16 +11,12 @@ from exo_lab.telemetry.sensors import MachineSensors
 class System:
     """What psutil says on a machine."""
 
-    def __init__(self, temperatures=None, load=42.0):
-        self._load = load
+    def __init__(self, temperatures=None):
         if temperatures is not None:
             self.sensors_temperatures = lambda: {
                 driver: [SimpleNamespace(label="", current=value, high=None) for value in values]
                 for driver, values in temperatures.items()
             }
-
-    def cpu_percent(self):
-        return self._load
 
 
 class NvmlError(Exception):
@@ -79,7 +75,7 @@ def test_a_driver_that_cannot_be_read_is_absent():
 
 def test_gpus_are_places_of_their_own_and_say_what_they_can():
     sensors = MachineSensors(System({"coretemp": [50.0]}), NvidiaSensors(Nvml()))
-    assert sensors.load() == {"cpu": 0.42, "gpu 0": 0.3}
+    assert sensors.load() == {"gpu 0": 0.3}
     assert sensors.temperature() == {"cpu": 50.0, "gpu 0": 60.0, "gpu 1": 61.0}
 
 
@@ -92,5 +88,5 @@ def test_a_machine_without_a_driver_has_no_gpus():
 
 def test_this_machine_answers():
     sensors = MachineSensors(gpus=NvidiaSensors())
-    assert 0 <= sensors.load()["cpu"] <= 1
+    assert all(0 <= share <= 1 for share in sensors.load().values())
     assert all(-50 < celsius < 200 for celsius in sensors.temperature().values())
