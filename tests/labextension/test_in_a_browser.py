@@ -8,30 +8,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.labextension.browser import BUILT, MISSING, ROOT, WITHIN_S, node
 from tests.servers import START_WITHIN_S, jupyter
 
-ROOT = Path(__file__).parents[2]
-LABEXTENSION = ROOT / "labextension"
-BUILT = ROOT / "exo_lab" / "labextension"
-WITHIN_S = 300
-
-MISSING = [
-    what
-    for what, there in (
-        ("chromium", shutil.which("chromium")),
-        ("node", shutil.which("node")),
-        ("npm ci in labextension/", (LABEXTENSION / "node_modules" / "playwright-core").exists()),
-        ("npm run build:prod in labextension/", (BUILT / "static" / "style.js").exists()),
-    )
-    if not there
-]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}"),
@@ -65,14 +50,6 @@ def site(module: str, home: Path):
 def lab(tmp_path_factory, real_model):
     with site("jupyter lab", tmp_path_factory.mktemp("lab")) as address:
         yield address
-
-
-def node(*arguments: str) -> str:
-    done = subprocess.run(
-        ["node", *arguments], cwd=LABEXTENSION, capture_output=True, text=True, timeout=WITHIN_S, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.kernels

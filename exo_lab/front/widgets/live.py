@@ -14,12 +14,15 @@ import msgspec
 from exo_lab.front.html import block, line
 from exo_lab.front.panel_cluster import ClusterView
 from exo_lab.front.panel_messages import VIEW_MIME, OutputView, StatusEvent
+from exo_lab.front.picture import picture
+from exo_lab.front.topology_view import TopologyView
 from exo_lab.front.view import View
 from exo_lab.front.views import PlanView, StatusView
-from exo_lab.front.widgets.place import STILL, place
+from exo_lab.front.widgets.place import NO_EXTENSION, STILL, Place, place
 
 if TYPE_CHECKING:
     from exo_lab.cluster import Cluster
+    from exo_lab.core.status import ClusterStatus
 
 Kind = Literal["topology", "placement", "generation"]
 
@@ -32,14 +35,12 @@ class LiveView(View):
         status = view.status()
         self.kind: Kind = kind
         self.snapshot = StatusEvent(status=status, links=view.links(), strategies=view.strategies)
-        placed = kind == "placement" and status.models
-        devices = [node.device for node in status.nodes]
-        self._still: View = PlanView.of_loaded(status.models[0], devices) if placed else StatusView(status)
+        self._where: Place = place()
+        self._still = _still(kind, cluster, status)
 
     def html(self) -> str:
         """The picture, and that it is one."""
-        where = place()
-        remark = STILL["jupyter" if where == "terminal" else where]
+        remark = STILL["jupyter" if self._where == "terminal" else self._where]
         return block(line(remark, faint=True)) + self._still.html()
 
     def text(self) -> str:
@@ -47,10 +48,24 @@ class LiveView(View):
         return self._still.text()
 
     def bundle(self) -> dict[str, Any]:
-        """For our extension, and the picture for everybody else."""
+        """For our extension, and the picture for everybody else; the picture alone where no extension can be."""
+        still = {"text/html": self.html(), "text/plain": self.text()}
+        if self._where in NO_EXTENSION:
+            return still
         output = OutputView(view=self.kind, snapshot=self.snapshot)
         live = msgspec.json.decode(msgspec.json.encode(output))
-        return {VIEW_MIME: live, "text/html": self.html(), "text/plain": self.text()}
+        return {VIEW_MIME: live, **still}
+
+
+def _still(kind: Kind, cluster: Cluster, status: ClusterStatus) -> View:
+    """The picture of this moment."""
+    match kind:
+        case "topology":
+            return TopologyView(picture(status.nodes, cluster.topology(), status.models))
+        case "placement" if status.models:
+            return PlanView.of_loaded(status.models[0], [node.device for node in status.nodes])
+        case _:
+            return StatusView(status)
 
 
 def topology(cluster: Cluster | None = None) -> LiveView:

@@ -20,6 +20,7 @@ STILL: dict[Place, str] = {
     "colab": f"{_PICTURE}: Colab does not show the live view. Run the cell again for another one.",
     "terminal": "",
 }
+NO_EXTENSION: frozenset[Place] = frozenset({"vscode", "colab"})  # JupyterLab's cannot be installed there
 
 
 def place(

@@ -38,6 +38,8 @@ class TelemetryView(View):
         moments = self.history.moments
         if not moments:
             return f"Telemetry. {NOTHING}"
+        if len(moments) == 1:
+            return "Telemetry of one moment (measured)"
         return f"Telemetry of the last {show_seconds(moments[-1].at - moments[0].at)}, {len(moments)} looks (measured)"
 
     def html(self) -> str:
@@ -66,7 +68,7 @@ class TelemetryView(View):
         for metric in self.metrics:
             name = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
             rows.append((name, *(self._cell(id_, metric, in_html=in_html) for id_ in devices)))
-        return ("", *heads), [row for row in rows if any(row[1:])], tuple(heads)
+        return ("figure", *heads), [row for row in rows if any(row[1:])], tuple(heads)
 
     def _cell(self, device: str, metric: Metric, *, in_html: bool) -> str:
         values = [value for _, value in self.history.series(device, metric)]

@@ -39,6 +39,23 @@ def test_a_view_shows_itself_live_and_still(cluster, make):
     assert "<script" not in bundle["text/html"]
 
 
+@pytest.mark.parametrize(
+    ("name", "remark"), [("VSCODE_PID", "VS Code does not show"), ("COLAB_RELEASE_TAG", "Colab does not show")]
+)
+@pytest.mark.parametrize("make", [topology, placement, answer])
+def test_where_no_extension_can_be_a_view_is_a_picture_and_says_so(cluster, make, name, remark, monkeypatch):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr("exo_lab.front.widgets.place.in_kernel", lambda: True)
+    bundle = make(cluster)._repr_mimebundle_()
+    assert list(bundle) == ["text/html", "text/plain"]
+    assert remark in bundle["text/html"]
+
+
+@pytest.mark.parametrize("make", [topology, placement])
+def test_the_picture_is_drawn(cluster, make):
+    assert "<svg" in make(cluster)._repr_mimebundle_()["text/html"]
+
+
 def test_the_picture_holds_nothing_secret(cluster):
     text = json.dumps(topology(cluster)._repr_mimebundle_())
     assert cluster._token not in text
