@@ -292,8 +292,8 @@ async def _closing(sightings: AsyncIterator[Sequence[Found]]) -> AsyncGenerator[
             await close()
 
 
-def _alerts(members: m.Members) -> list[object]:
-    return [warnings_of(peer.vitals) for peer in members.alive()]
+def _alerts(members: m.Members) -> set[object]:
+    return {(peer.id, one) for peer in members.alive() for one in warnings_of(peer.vitals)}
 
 
 def _shown(members: m.Members) -> Iterable[tuple[str, str, int, str]]:
