@@ -11,18 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.weights import WeightSource
+    from exo_lab.models.store import ModelStore
     from exo_lab.models.tokenizer import Tokenizer
 
 
-def config_of(model: str, digest: str | None) -> ModelConfig:
-    """The shape of a model. With a digest it is cached: same weights, same shape."""
-    return _read_config(model) if digest is None else _cached_config(model, digest)
+def config_of(model: str, digest: str | None, store: ModelStore | None = None) -> ModelConfig:
+    """The shape of a model. With a digest it is cached: same weights, same shape.
+
+    Args:
+        model: a name, a path or a hub id.
+        digest: of its weights; None: of those that the name leads to.
+        store: what is on this machine, in part too; looked into first, if the digest is known.
+    """
+    return _read_config(model) if digest is None else _cached_config(model, digest, store)
 
 
 def _read_config(model: str) -> ModelConfig:
     from exo_lab.models.open import open_model
 
-    source = open_model(model)
+    return _closed(open_model(model))
+
+
+def _closed(source: WeightSource) -> ModelConfig:
     try:
         return source.config
     finally:
@@ -30,8 +41,9 @@ def _read_config(model: str) -> ModelConfig:
 
 
 @functools.lru_cache(maxsize=32)
-def _cached_config(model: str, digest: str) -> ModelConfig:
-    config = _read_config(model)
+def _cached_config(model: str, digest: str, store: ModelStore | None) -> ModelConfig:
+    here = None if store is None else store.open(model, digest)
+    config = _read_config(model) if here is None else _closed(here)
     if config.digest != digest:
         raise ConfigError(
             f"this machine has another {model} than the cluster (digest {config.digest[:12]}, the cluster's is "
@@ -41,11 +53,14 @@ def _cached_config(model: str, digest: str) -> ModelConfig:
 
 
 @functools.lru_cache(maxsize=8)
-def tokenizer_of(model: str, digest: str) -> Tokenizer:
+def tokenizer_of(model: str, digest: str, store: ModelStore | None = None) -> Tokenizer:
     """A model's tokenizer; ConfigError if the weights here are not those of the digest."""
     from exo_lab.models.open import open_tokenizer
 
-    _cached_config(model, digest)
+    here = None if store is None else store.tokenizer(model, digest)
+    if here is not None:
+        return here
+    _cached_config(model, digest, store)
     return open_tokenizer(model)
 
 

@@ -199,8 +199,9 @@ class Cluster(Models, Measurements):
         """
         loaded = self._loaded(model)
         reference = self.node.models[loaded.plan.model]
-        question = prepare(loaded, tokenizer_of(reference.name, reference.digest), prompt, raw, system, sampling)
-        tokenizer, params = question.tokenizer, question.sampling
+        tokenizer = tokenizer_of(reference.name, reference.digest, self.node.parts.store)
+        question = prepare(loaded, tokenizer, prompt, raw, system, sampling)
+        params = question.sampling
         self.node.recovery.shapes[reference.digest] = loaded.config
         request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s)
         return Generation(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exo_lab.cluster.planning import Explained, Wish
+    from exo_lab.core.model import ModelConfig
     from exo_lab.node.node import Node
     from exo_lab.node.planner import PlanProgress
     from exo_lab.node.thread import ControlThread
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_STRATEGY = "ring-memory-weighted"
 STOP_TIMEOUT_S = 15.0
 LOAD_SILENCE_S = 600.0
+OUTLINE_TIMEOUT_S = 300.0  # for a header of up to a hundred megabytes, from several nodes in turn
 CONTEXT_TOKENS = 2048
 
 
@@ -48,8 +50,31 @@ class Models:
         for model, plan in sorted(self.node.plans.items()):
             reference = self.node.models.get(model)
             if reference is not None:
-                loaded.append(LoadedModel(config=config_of(reference.name, reference.digest), plan=plan))
+                loaded.append(LoadedModel(config=self.config_of(reference.name, reference.digest), plan=plan))
         return tuple(loaded)
+
+    def config_of(self, model: str, digest: str | None = None) -> ModelConfig:
+        """The shape of a model. If it is not on this machine, its header is asked of the other nodes, then of the hub.
+
+        Args:
+            model: a name, a path or a hub id.
+            digest: of its weights; None: of those that the name leads to.
+
+        Raises:
+            ModelError: it cannot be found, or not be run.
+            ConfigError: another is on this machine than the digest says.
+        """
+        return config_of(model, self._outline(model, digest), self.node.parts.store)
+
+    def _outline(self, model: str, digest: str | None) -> str | None:
+        """Have the header of a model here, if this machine or another node has it; its digest, if that is known now."""
+        borrower = self.node.borrower
+        if borrower is None or self._thread.is_current:
+            return digest
+        here = borrower.store.held(model, digest or "")
+        if here is not None:
+            return here.digest
+        return self._thread.run(borrower.outline(model, digest or ""), OUTLINE_TIMEOUT_S) or digest
 
     def plan(self, model: str = DEFAULT_MODEL, **options: Any) -> PlanPreview:
         """What `load` would do. Loads nothing.

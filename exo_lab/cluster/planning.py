@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from exo_lab.cluster.asking import options_as
-from exo_lab.cluster.catalogue import config_of
 from exo_lab.core.status import PlanPreview
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
@@ -77,7 +76,7 @@ def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str]
 
 def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
     """A plan and what it was made for. See `Cluster.plan`."""
-    config = config_of(model, None)
+    config = cluster.config_of(model)
     devices = cluster.node.topology.devices
     by_name = sorted(devices, key=lambda device: (device.name, device.id))
     chosen = planner.select(by_name, wish.devices)

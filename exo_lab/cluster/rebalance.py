@@ -144,7 +144,7 @@ class Rebalancer:
             wish = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
         if wish.strategy == "manual" or wish.layers is not None:
             wish = msgspec.structs.replace(wish, strategy=FALLBACK, layers=None)
-        problem = problem_of(node, config_of(reference.name, reference.digest), wish)
+        problem = problem_of(node, config_of(reference.name, reference.digest, node.parts.store), wish)
         made = msgspec.structs.replace(choose(problem, wish.strategy), dtype=plan.dtype, engine=plan.engine)
         before = predict(problem, plan).tokens_per_s if whole else None
         return Proposal(made, predict(problem, made).tokens_per_s, before)

@@ -18,6 +18,7 @@ from exo_lab.core.probe import Probed, ProbeLinks
 from exo_lab.core.session import SessionSpec, StageTiming
 from exo_lab.core.telemetry import Series, Vitals
 from exo_lab.core.topology import Topology
+from exo_lab.core.weights_messages import WeightsMessage
 
 PROTOCOL_VERSION = 1
 
@@ -195,7 +196,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 ControlMessage = (
     Hello | Ping | Pong | Leave | Collect | Collected | LoadShard | Activate | Unload
     | GetPlans | Plans | GetStats | Stats | GetHistory | History | Acknowledge
-    | ProbeLinks | Probed | Progress | Done | Refused
+    | ProbeLinks | Probed | Progress | Done | Refused | WeightsMessage
 )  # fmt: skip
 
 

@@ -16,9 +16,10 @@ from exo_lab.models.safetensors_ import INDEX, SINGLE, indexed_files, read_json,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from exo_lab.core.weights_messages import FileKind
     from exo_lab.models.locate import Progress
 
-CONFIGURATION = (
+CONFIGURATION: tuple[FileKind, ...] = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",

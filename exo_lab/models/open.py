@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from exo_lab.models.locate import locate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_lab.core.weights import WeightSource
     from exo_lab.models.locate import Progress
+    from exo_lab.models.source import FileSource
     from exo_lab.models.tokenizer import Tokenizer
 
 
@@ -22,7 +25,11 @@ def open_model(name: str, progress: Progress | None = None) -> WeightSource:
     Raises:
         ModelNotFound, UnsupportedModel, CorruptModel: see their texts.
     """
-    path = locate(name, progress)
+    return open_file(locate(name, progress), name)
+
+
+def open_file(path: Path, name: str) -> FileSource:
+    """The weights of a model that is in this file or folder. Raises as `open_model`."""
     if path.suffix.lower() == ".gguf":
         from exo_lab.models.gguf import open_gguf
 
@@ -32,9 +39,9 @@ def open_model(name: str, progress: Progress | None = None) -> WeightSource:
     return open_safetensors(path, _called(name))
 
 
-def open_tokenizer(name: str) -> Tokenizer:
-    """A model's tokenizer, with its chat template. Raises as `open_model`."""
-    path = locate(name)
+def open_tokenizer(name: str, path: Path | None = None) -> Tokenizer:
+    """A model's tokenizer, with its chat template; `path` if it is known where it is. Raises as `open_model`."""
+    path = path or locate(name)
     if path.suffix.lower() == ".gguf":
         from exo_lab.models.gguf_header import read_header
         from exo_lab.models.tokenizer_gguf import tokenizer_from_gguf

@@ -56,11 +56,16 @@ class FileSource:
         """Is there a tensor of that name?"""
         return name in self._tensors
 
-    def weight(self, name: str) -> StoredWeight:
-        """The tensor of that name; CorruptModel if there is none."""
+    def where(self, name: str) -> TensorInfo:
+        """Where the tensor of that name lies; CorruptModel if there is none."""
         info = self._tensors.get(name)
         if info is None:
             raise CorruptModel(f"{self.path} has no tensor {name}. Download it again, or try another file.")
+        return info
+
+    def weight(self, name: str) -> StoredWeight:
+        """The tensor of that name; CorruptModel if there is none."""
+        info = self.where(name)
         head_dim = self._config.head_dim if self._half_split and rotary_rows(name) else 0
         return StoredWeight(info, lambda start, size: self._read(info, start, size), head_dim)
 

@@ -6,8 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import FrameError, NodeError, TransportError
+from exo_lab.core.errors import FrameError, ModelNotFound, NodeError, TransportError
 from exo_lab.core.probe import ProbeLinks
+from exo_lab.core.weights_messages import CheckWeights, FindWeights, ReadWeights
 from exo_lab.node.collect import collect
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             async with contextlib.aclosing(node.prober.probe(message)) as replies:
                 async for reply in replies:
                     yield reply
+        case FindWeights() | ReadWeights() | CheckWeights():
+            if node.lender is None:
+                raise ModelNotFound(f"node {node.id} gives no weights to others")
+            yield await node.lender.answer(message)
         case _:
             raise TransportError(f"{type(message).__name__} is an answer, not a question")
 

@@ -165,6 +165,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         TransportError: the address cannot be listened on.
     """
     from exo_lab.models.open import open_model
+    from exo_lab.models.store import ModelStore
     from exo_lab.telemetry.detect import cpu_limit, detect, free_memory
     from exo_lab.telemetry.nvidia_sensors import NvidiaSensors
     from exo_lab.telemetry.recorder import Recorder
@@ -214,6 +215,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         open_model=open_by_name,
         refused=context.refused,
         close=context.close,
+        store=ModelStore(),
         model_folders=model_folders(options.bind),
         free_memory=free,
         measure_speed=measure_speed,

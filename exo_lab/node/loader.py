@@ -14,18 +14,18 @@ from exo_lab.core.messages import Done, LoadShard, Progress
 from exo_lab.engines.calibrate import calibrate
 from exo_lab.engines.rounded import RoundedEngine
 from exo_lab.node.holds import Hold
-from exo_lab.node.model_names import check_name
 from exo_lab.node.pace import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncGenerator
 
     from exo_lab.core.messages import ModelRef
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
     from exo_lab.core.weights import WeightSource
     from exo_lab.engines.base import Engine, LoadProgress
+    from exo_lab.node.borrower import Borrower
+    from exo_lab.node.model_names import ModelNames
     from exo_lab.node.parts import EngineFactory, ModelOpener
 
 
@@ -37,8 +37,9 @@ class Loader:
         open_model: see `NodeParts`.
         make_engine: see `NodeParts`.
         memory_limit_bytes: the emulated memory; 0: no limit of ours.
-        folders: from where peers may name files, see `model_names`.
+        names: which models may be opened here.
         slowdown: of an emulated device.
+        borrower: brings what is not on this machine from other nodes; None: nobody is asked.
     """
 
     def __init__(
@@ -47,18 +48,15 @@ class Loader:
         open_model: ModelOpener,
         make_engine: EngineFactory,
         memory_limit_bytes: int,
-        folders: Sequence[Path] | None = None,
+        names: ModelNames,
         slowdown: float = 1.0,
+        borrower: Borrower | None = None,
     ) -> None:
         self._node, self._open_model, self._make_engine = node, open_model, make_engine
-        self._memory_limit_bytes, self._folders, self._slowdown = memory_limit_bytes, folders, slowdown
-        self._own: set[str] = set()
+        self._memory_limit_bytes, self._names, self._slowdown = memory_limit_bytes, names, slowdown
+        self._borrower = borrower
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"exo-load-{node}")
-
-    def allow(self, name: str) -> None:
-        """This machine's own user wants that model: it is opened whatever its name."""
-        self._own.add(name)
 
     async def load(self, order: LoadShard, loaded: list[Hold]) -> AsyncGenerator[Progress | Done]:
         """Yield progress, then `Done`; the hold is appended to `loaded` just before.
@@ -80,8 +78,7 @@ class Loader:
             loop.call_soon_threadsafe(reports.put_nowait, Progress(done=done, total=total, what=what))
 
         started = time.perf_counter()
-        job = self._pool.submit(self._read, order, report)
-        work = asyncio.wrap_future(job)
+        work = asyncio.ensure_future(self._get(order, report))
         try:
             async with contextlib.aclosing(_latest_until(work, reports)) as progress:
                 async for latest in progress:
@@ -90,17 +87,30 @@ class Loader:
         except (asyncio.CancelledError, GeneratorExit):
             unwanted.set()
             work.cancel()
-            job.add_done_callback(_close_unwanted)
+            work.add_done_callback(_close_unwanted)
             raise
         loaded.append(hold)
         info = hold.engine.info
         yield Done(bytes=info.weight_bytes, seconds=time.perf_counter() - started, detail=info.dtype)
 
-    def _read(self, order: LoadShard, report: LoadProgress) -> Hold:
-        report(0, 0, "opening the model")
-        source = self._open(order.model)
+    async def _get(self, order: LoadShard, report: LoadProgress) -> Hold:
+        """Bring what is not here from other nodes, then read it in the loader's thread."""
+        why_not = ""
+        if self._borrower is not None:
+            shard = order.plan.shards[order.stage]
+            why_not = await self._borrower.bring(order.model, shard, lambda config: self._check(order, config), report)
+        job = self._pool.submit(self._read, order, report, why_not)
         try:
-            self._check(order, source)
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_close_unwanted)
+            raise
+
+    def _read(self, order: LoadShard, report: LoadProgress, why_not: str) -> Hold:
+        report(0, 0, "opening the model")
+        source = self._open(order.model, why_not)
+        try:
+            self._check(order, source.config)
             engine = self._engine(order.plan, order.stage)
             try:
                 self._fill(engine, source, order, report)
@@ -121,14 +131,21 @@ class Loader:
         roundings = plan.roundings_within(stage)
         return RoundedEngine(make, roundings) if roundings else make()
 
-    def _open(self, model: ModelRef) -> WeightSource:
-        name = model.name
-        source = self._open_model(name if name in self._own else check_name(name, self._folders, self._node))
+    def _open(self, model: ModelRef, why_not: str = "") -> WeightSource:
+        """What is on this machine; what the name leads to, if others did not complete it for the reason `why_not`."""
+        if self._borrower is not None and not why_not:
+            here = self._borrower.store.open(self._borrower.name_of(model), model.digest, model.name)
+            if here is not None:
+                return here
+        try:
+            source = self._open_model(self._names.permitted(model.name))
+        except ModelNotFound as exc:
+            raise ModelNotFound(f"{exc} {why_not}".rstrip()) from exc
         if source.config.digest != model.digest:
             source.close()
             raise ModelNotFound(
-                f"node {self._node} has another {name} (digest {source.config.digest[:12]}, the plan is for "
-                f"{model.digest[:12]}). Put the same file on both machines."
+                f"node {self._node} has another {model.name} (digest {source.config.digest[:12]}, the plan is for "
+                f"{model.digest[:12]}). Put the same file on both machines. {why_not}".rstrip()
             )
         return source
 
@@ -149,8 +166,8 @@ class Loader:
                 f"node {self._node} could not load layers {shard.start}-{shard.end - 1}: {exc}. Give it fewer layers."
             ) from exc
 
-    def _check(self, order: LoadShard, source: WeightSource) -> None:
-        shard, config = order.plan.shards[order.stage], source.config
+    def _check(self, order: LoadShard, config: ModelConfig) -> None:
+        shard = order.plan.shards[order.stage]
         if order.plan.n_layers != config.n_layers:
             raise ModelNotFound(
                 f"{order.model.name} has {config.n_layers} layers on node {self._node}, the plan is for "
@@ -185,6 +202,6 @@ async def _latest_until(work: asyncio.Future[Hold], reports: asyncio.Queue[Progr
         getter.cancel()
 
 
-def _close_unwanted(job: Future[Hold]) -> None:
+def _close_unwanted(job: Future[Hold] | asyncio.Future[Hold]) -> None:
     if not job.cancelled() and job.exception() is None:
         job.result().close()

@@ -39,6 +39,27 @@ def model_folders(bind: str) -> tuple[Path, ...] | None:
     return (cache_folder(), hub.expanduser(), *(Path(folder).expanduser() for folder in given if folder))
 
 
+class ModelNames:
+    """What names a node takes from its peers. Any thread.
+
+    Args:
+        node: its id, for errors.
+        folders: from where peers may name files, see `model_folders`.
+    """
+
+    def __init__(self, node: str, folders: Sequence[Path] | None) -> None:
+        self._node, self._folders = node, folders
+        self._own: set[str] = set()
+
+    def allow(self, name: str) -> None:
+        """This machine's own user wants that model: it is opened whatever its name."""
+        self._own.add(name)
+
+    def permitted(self, name: str) -> str:
+        """The name, if it may be opened here. ModelNotFound as `check_name`."""
+        return name if name in self._own else check_name(name, self._folders, self._node)
+
+
 def check_name(name: str, folders: Sequence[Path] | None, node: str) -> str:
     """The name, if a peer may name it.
 

@@ -20,12 +20,15 @@ import psutil
 
 from exo_lab.core import messages as msg
 from exo_lab.node.answers import answer
+from exo_lab.node.borrower import Borrower
 from exo_lab.node.catching_up import catch_up, get_to_know
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
+from exo_lab.node.lender import Lender
 from exo_lab.node.link_prober import LinkProber
 from exo_lab.node.load import Load
 from exo_lab.node.loader import Loader
+from exo_lab.node.model_names import ModelNames
 from exo_lab.node.orders import CameBack, Measure, RequesterLost, Stop
 from exo_lab.node.own_speed import learn_speed
 from exo_lab.node.pace import Paces
@@ -75,8 +78,13 @@ class Node:
             self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit, free_bytes=self._free_bytes
         )
         self.ring = Ring(self.id, parts.data, self.stages, self.peers.data_address, self.timing)
+        self.names = ModelNames(self.id, parts.model_folders)
+        self.lender = self.borrower = None
+        if parts.store is not None:
+            self.lender = Lender(self.id, parts.store, self.names)
+            self.borrower = Borrower(self, parts.store, self.names)
         self.loader = Loader(
-            self.id, parts.open_model, parts.make_engine, limit, parts.model_folders, self.device.slowdown
+            self.id, parts.open_model, parts.make_engine, limit, self.names, self.device.slowdown, self.borrower
         )
         self.paces = Paces()
         self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))
@@ -128,6 +136,9 @@ class Node:
         await self.parts.control.close()
         self.sensing.close()
         self.loader.close()
+        for shared in (self.lender, self.borrower):
+            if shared is not None:
+                shared.close()
         self.book.close()
         self.parts.close()
 
@@ -230,7 +241,7 @@ class Node:
 
     def allow_model(self, name: str) -> None:
         """This node's own user wants that model: it is opened here whatever its name, see `model_names`."""
-        self.loader.allow(name)
+        self.names.allow(name)
 
     def activate(self, plan: Plan, model: msg.ModelRef) -> None:
         """Make a plan the model's plan here. See `PlanBook.activate`."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exo_lab.core.weights import WeightSource
     from exo_lab.discovery.base import Discovery
     from exo_lab.engines.base import Engine
+    from exo_lab.models.store import ModelStore
     from exo_lab.telemetry.recorder import Recorder
     from exo_lab.telemetry.sensors import Sensors
     from exo_lab.transport.base import ControlPort, DataPort
@@ -80,4 +81,6 @@ class NodeParts(NamedTuple):
     watching: Watching = Watching()
     sensors: Sensors | None = None  # of the machine
     recorder: Recorder | None = None  # where measurements are kept
+    # The models of this machine, to give to others and to complete from others. None: neither is done.
+    store: ModelStore | None = None
     model_folders: Sequence[Path] | None = None  # from where peers may name files; None: anywhere, see `model_names`

@@ -43,7 +43,7 @@ class ControlThread:
         if self._loop.is_closed() or not self._thread.is_alive():
             work.close()
             raise NodeError("this node has been shut down; connect again")
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             work.close()
             raise NodeError("called from the control thread, which would wait for itself")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -61,6 +61,11 @@ class ControlThread:
         finally:
             if not future.done():
                 future.cancel()
+
+    @property
+    def is_current(self) -> bool:
+        """Is the caller in this thread?"""
+        return threading.current_thread() is self._thread
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Stop the loop. False if the thread did not end in time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exo_lab.core import messages as msg
+from exo_lab.core import weights_messages as weights
 from exo_lab.core.plan import Plan
 from exo_lab.core.prefix import extend
 from exo_lab.core.probe import Probed, ProbeLinks, summarise
@@ -40,6 +41,12 @@ def control_messages(node: Node, plan: Plan, digest: str) -> list[msg.ControlMes
         msg.Progress(done=1, total=2, what="x"),
         msg.Done(bytes=5, seconds=0.1),
         msg.Refused(error="NodeLost", message="x"),
+        weights.FindWeights(name=plan.model, digest=digest),
+        weights.WeightsHeld(digest=digest, files=(weights.HeldFile(kind="gguf", size=9, header=5, tensors=((5, 9),)),)),
+        weights.ReadWeights(digest=digest, file=0, ranges=((0, 8), (9, 12))),
+        weights.WeightBytes(data=b"x" * 12),
+        weights.CheckWeights(digest=digest, file=0, range=(5, 9)),
+        weights.WeightsChecksum(sha256=b"x" * 32),
     ]
 
 

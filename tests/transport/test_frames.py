@@ -32,8 +32,6 @@ from exo_lab.core.tensor import ITEM_BYTES, Tensor
 from exo_lab.transport import frames
 from exo_lab.transport.frames import Malformed, decode, decode_control, encode, encode_control
 
-INT64 = st.integers(-(2**63), 2**63 - 1)
-
 
 def plans() -> st.SearchStrategy[Plan]:
     names = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique=True)
@@ -68,10 +66,13 @@ def of(cls: type) -> st.SearchStrategy[Any]:
 
 def _of(info: mi.Type) -> st.SearchStrategy[Any]:
     match info:
-        case mi.IntType():
-            return INT64
+        case mi.IntType(ge=least, lt=above, le=most):
+            top = 2**63 - 1 if most is None else most
+            return st.integers(-(2**63) if least is None else least, top if above is None else above - 1)
         case mi.FloatType():
             return st.floats(allow_nan=False)
+        case mi.StrType(pattern=str() as pattern):
+            return st.from_regex(pattern)
         case mi.StrType():
             return st.text(max_size=12)
         case mi.BytesType():
@@ -82,8 +83,8 @@ def _of(info: mi.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case mi.LiteralType(values=values):
             return st.sampled_from(values)
-        case mi.VarTupleType(item_type=item):
-            return st.lists(_of(item), max_size=3).map(tuple)
+        case mi.VarTupleType(item_type=item, min_length=least):
+            return st.lists(_of(item), min_size=least or 0, max_size=3).map(tuple)
         case mi.TupleType(item_types=items):
             return st.tuples(*map(_of, items))
         case mi.DictType(key_type=key, value_type=value):
