@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exo_lab.core.errors import CorruptModel, ModelError
 from exo_lab.models.gguf import FREQUENCIES
 from exo_lab.models.gguf_header import MAX_HEADER_BYTES as MAX_GGUF_HEADER_BYTES
-from exo_lab.models.image import image_file, samples_of, tensors_in
+from exo_lab.models.image import Image, files_of, image_file, samples_of, tensors_in
 from exo_lab.models.open import open_file
 from exo_lab.models.safetensors_header import MAX_HEADER_BYTES as MAX_SAFETENSORS_HEADER_BYTES
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exo_lab.core.weights_messages import FileKind, HeldFile, Range
 
 GGUF = "model.gguf"
+SAMPLES = "samples.bin"
 MAX_BESIDE_BYTES = 64 << 20  # a tokenizer.json of a large vocabulary has 30 MiB
 MAX_BYTES = 1 << 43
 LEFT_AFTER_S = 3600.0
@@ -135,6 +136,7 @@ class Outline:
         source.close()
         if source.config.digest != digest:
             raise CorruptModel(f"the header of {name} makes digest {source.config.digest[:12]}, not {digest[:12]}")
+        write_at(self._folder / SAMPLES, 0, samples_in(self._folder))
         try:
             self._folder.rename(self._root / digest)
         except OSError:
@@ -147,6 +149,25 @@ class Outline:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def samples_in(folder: Path) -> bytes:
+    """What the digest covers of the tensors, one after the other."""
+    files = tuple(image_file(kind, path) for kind, path in files_of(main_path(folder)))
+    image = Image("", files, ())
+    return b"".join(
+        image.read(number, samples_of(tensor)) for number, file in enumerate(files) for tensor in file.tensors
+    )
+
+
+def restore_samples(folder: Path) -> None:
+    """Undo what an interrupted fetch left there. OSError if what was kept of them cannot be read."""
+    kept, at = (folder / SAMPLES).read_bytes(), 0
+    for kind, path in files_of(main_path(folder)):
+        for tensor in image_file(kind, path).tensors:
+            for start, end in samples_of(tensor):
+                write_at(path, start, kept[at : at + end - start])
+                at += end - start
+
+
 def _clear_left(root: Path) -> None:
     """Delete what processes left behind that died while they made one."""
     for folder in root.glob(".new-*"):
@@ -157,6 +178,7 @@ def _clear_left(root: Path) -> None:
 def write_at(path: Path, start: int, data: bytes) -> None:
     """Put bytes into a file. ModelError if the disk refuses."""
     try:
+        path.touch()
         with path.open("r+b", buffering=0) as file:
             file.seek(start)
             view = memoryview(data)

@@ -11,11 +11,13 @@ import shutil
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from exo_lab.core.errors import CorruptModel, ModelError
 from exo_lab.models.gguf import FREQUENCIES
 from exo_lab.models.image import Image, files_of, image_file, merged, tensors_in
 from exo_lab.models.open import open_file
-from exo_lab.models.outline import main_path, write_at
+from exo_lab.models.outline import main_path, restore_samples, write_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +60,9 @@ class Partial:
         self.main = main_path(folder)
         self._source = open_file(self.main, self.digest[:12])
         if self._source.config.digest != self.digest:
-            self._source.close()
+            restore_samples(folder)
+            self._source = open_file(self.main, self.digest[:12])
+        if self._source.config.digest != self.digest:
             raise CorruptModel(f"{folder} holds another model than its name says. Delete it.")
         self._files = tuple(image_file(kind, path) for kind, path in files_of(self.main))
         self._tables = frozenset(  # came with the outline
@@ -133,7 +137,7 @@ class Partial:
 
     def open(self, name: str) -> PartialSource:
         """The tensors that are here, as a source of weights."""
-        return PartialSource(open_file(self.main, name), self)
+        return PartialSource(open_file(self.main, name), self)  # a fetch may be at it: the digest is that of before
 
     def has(self, name: str) -> bool:
         """Is this tensor here, and was it checked?"""
@@ -168,11 +172,12 @@ class PartialSource:
 
     def __init__(self, source: FileSource, partial: Partial) -> None:
         self._source, self._partial = source, partial
+        self._config = msgspec.structs.replace(source.config, digest=partial.digest)
 
     @property
     def config(self) -> ModelConfig:
         """The model's shape, with digest and byte counts."""
-        return self._source.config
+        return self._config
 
     def has(self, name: str) -> bool:
         """Has the model a tensor of that name?"""
