@@ -92,11 +92,11 @@ class Fetch:
             except Busy as exc:
                 busy += 1
                 if busy >= MAX_BUSY:
-                    holder.why_not = str(exc)
+                    holder.drop(str(exc))
                 self._queue.give_back(loan)
                 await asyncio.sleep(BUSY_PAUSE_S)
             except Refused as exc:
-                holder.why_not = holder.why_not or str(exc)
+                holder.drop(str(exc))
                 self._queue.give_back(loan)
             finally:
                 self._wake()
@@ -198,7 +198,7 @@ async def agree(
         raise Refused(f"sent bytes of {what} that do not have the checksum which it tells")
     for witness, told in zip(witnesses, others, strict=True):
         if isinstance(told, Refused):
-            witness.why_not = witness.why_not or str(told)
+            witness.drop(str(told))
         elif isinstance(told, bytes) and told != sha256:
             raise CorruptModel(
                 f"{holder.name} and {witness.name} have different bytes of {what}, though the models have one digest. "

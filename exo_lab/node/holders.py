@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,13 +22,15 @@ from exo_lab.node.tensor_queue import MIN_CHUNK_BYTES, next_chunk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exo_lab.core.messages import ControlMessage
     from exo_lab.core.weights_messages import Range
     from exo_lab.models.partial import Piece
     from exo_lab.transport.base import ControlPort
 
 FIND_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0
-CHECK_TIMEOUT_S = 60.0  # of a tensor of gigabytes on a slow disk
+CHECK_TIMEOUT_S = 5.0  # and what a slow disk needs to read the tensor
+SLOW_DISK_BYTES_PER_S = 50e6
 SMOOTHED = 0.3
 
 
@@ -58,6 +61,13 @@ class Holder:
         self.chunk_bytes = 4 * MIN_CHUNK_BYTES
         self.bytes_per_s = 0.0
         self.why_not = ""
+        self._asking: set[asyncio.Task[ControlMessage]] = set()
+
+    def drop(self, why: str) -> None:
+        """Ask it no more, and wait for no answer of it. Idempotent."""
+        self.why_not = self.why_not or why
+        for task in self._asking:
+            task.cancel()
 
     def has(self, piece: Piece) -> bool:
         """Does it say that it has this tensor?"""
@@ -84,14 +94,27 @@ class Holder:
 
     async def checksum(self, file: int, wanted: Range) -> bytes:
         """The SHA-256 of a tensor, or of a file without tensors, as it says. Raises as `read`."""
-        reply = await self._ask(CheckWeights(digest=self.held.digest, file=file, range=wanted), CHECK_TIMEOUT_S)
+        question = CheckWeights(digest=self.held.digest, file=file, range=wanted)
+        reply = await self._ask(question, CHECK_TIMEOUT_S + (wanted[1] - wanted[0]) / SLOW_DISK_BYTES_PER_S)
         if not isinstance(reply, WeightsChecksum):
             raise Refused("was asked for a checksum and answered with something else")
         return reply.sha256
 
     async def _ask(self, question: ReadWeights | CheckWeights, timeout_s: float) -> object:
+        if self.why_not:
+            raise Refused(self.why_not)
+        work = self._control.request(self._address.control, question, timeout_s=timeout_s)
+        task = asyncio.create_task(work, name=f"weights of {self.name}")
+        self._asking.add(task)
         try:
-            return await self._control.request(self._address.control, question, timeout_s=timeout_s)
+            await asyncio.wait({task})
+        finally:
+            self._asking.discard(task)
+            task.cancel()
+        if task.cancelled():
+            raise Refused(self.why_not)
+        try:
+            return task.result()
         except NodeError as exc:
             raise Busy(str(exc)) from exc
         except ExoError as exc:
