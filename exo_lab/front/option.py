@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exo_lab.front.units import parse_size
@@ -10,6 +11,7 @@ from exo_lab.front.units import parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|m|h|)\s*")
 Words = Literal["", "node", "model", "strategy", "file", "verb"]  # what completes a value
 
 
@@ -54,6 +56,14 @@ def switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise argparse.ArgumentTypeError(f"{text!r} is not on or off")
     return text == "on"
+
+
+def duration(text: str) -> float:
+    """Seconds from "30s", "500ms", "2m" or "30". For argparse."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write seconds, or a number with ms, s, m or h")
+    return float(match[1]) * {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}[match[2]]
 
 
 def list_of(convert: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:

@@ -22,7 +22,7 @@ from exo_lab.front.option import (
     unescape,
     weights,
 )
-from exo_lab.front.options_operating import NETWORK, TOPOLOGY
+from exo_lab.front.options_operating import MONITOR, NETWORK, TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
 
 __all__ = ["Option", "Words", "names_list", "unescape"]
@@ -196,6 +196,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("topology", "devices, links and who holds what; without `show`, live in JupyterLab", TOPOLOGY),
     Verb("network", "latency, bandwidth and loss between nodes, and what they mean for tokens a second", NETWORK),
+    Verb("monitor", "nodes, links, tokens a second and alerts, live; in Jupyter the charts of telemetry", MONITOR),
     Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
     Verb(
         "telemetry",
@@ -245,7 +246,7 @@ VERBS: tuple[Verb, ...] = (
 )
 ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
-LOOKING = ("status", "nodes", "topology", "network", "plan", *ON_PAPER, "load", "unload", "ask")
+LOOKING = ("status", "nodes", "topology", "network", "monitor", "plan", *ON_PAPER, "load", "unload", "ask")
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

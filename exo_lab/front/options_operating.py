@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exo_lab.front.option import option
+from exo_lab.front.option import duration, option
 
 JSON = option("--json", action="store_true", help="as JSON, for programs: sizes in bytes, times in seconds")
 
@@ -17,4 +17,11 @@ NETWORK = (
     option("--target", default="all", metavar="NODE", words="node", help="ways from and to this node (default: all)"),
     option("--while-busy", action="store_true", help="also on nodes that compute answers, which it slows down"),
     JSON,
+)
+MONITOR = (
+    option("--interval", type=duration, default=1.0, metavar="TIME", help="between two looks: 1s, 500ms (default: 1s)"),
+    option("--for", dest="for_s", type=duration, metavar="TIME", help="end after so long: 30s, 10m (default: Ctrl+C)"),
+    option(
+        "--record", metavar="FILE", words="file", help="also write every look to this file: JSON lines, or CSV as .csv"
+    ),
 )

@@ -28,6 +28,11 @@ def clean_name(name: str) -> str:
     return clean(name, NAME_CHARACTERS) or "(no name)"
 
 
+def harmless(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: names come from peers."""
+    return f"'{name}" if name[:1] in "=+-@\t\r" and name else name
+
+
 def width(text: str) -> int:
     """Columns that a terminal needs: wide characters count twice, combining ones not at all."""
     return sum(

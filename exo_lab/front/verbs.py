@@ -210,6 +210,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "token": token,
     "topology": verbs_views.topology,
     "network": verbs_operating.network,
+    "monitor": verbs_operating.monitor,
     "placement": verbs_views.placement,
     "telemetry": verbs_views.telemetry,
     "heatmap": verbs_views.heatmap,

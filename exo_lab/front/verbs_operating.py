@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 from exo_lab.front.desk import progress_board
+from exo_lab.front.message_view import MessageView
+from exo_lab.front.monitor import Watch, checked_interval, run
+from exo_lab.front.monitor_live import drawing
 from exo_lab.front.network_view import NetworkView
+from exo_lab.front.recording import Recording
+from exo_lab.front.screen import CellScreen
 from exo_lab.front.text_view import TextView
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from exo_lab.front.desk import Desk
+    from exo_lab.front.frame import Frame
+    from exo_lab.front.view import View
 
 
 def network(desk: Desk, args: Namespace) -> None:
     """Have the nodes test their links."""
     cluster = desk.cluster()
-    visitor = getattr(args, "visitor", None)  # a command of the shell, which ends with its answer
+    visitor = _visitor(args)
     with progress_board(desk, "testing the network") as (board, screen):
         report = cluster.network_test(
             args.target,
@@ -27,3 +36,31 @@ def network(desk: Desk, args: Namespace) -> None:
         )
         view = NetworkView(report, [node.device for node in cluster.nodes()])
         screen.finish(TextView(view.json()) if args.json else view)
+
+
+def monitor(desk: Desk, args: Namespace) -> View | None:
+    """Watch the cluster: charts in a cell, a page that is drawn again and again in a terminal, lines in a pipe."""
+    cluster, every_s = desk.cluster(), checked_interval(args.interval)
+    if isinstance(desk.screen(), CellScreen):
+        from exo_lab.front.widgets.monitored import monitored
+
+        return monitored(cluster, every_s=every_s, for_s=args.for_s, record=args.record)
+    watch = Watch(cluster, without=_visitor(args))
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(Recording(args.record)) if args.record else None
+        draw = stack.enter_context(drawing(sys.stdout))
+
+        def take(seen: Frame) -> None:
+            if record is not None:
+                record.add(seen)
+            draw(seen, f"recording: {record.said()}" if record is not None else "")
+
+        # That is how it is ended, and no mistake.
+        with contextlib.suppress(KeyboardInterrupt):
+            run(watch.look, take, every_s=every_s, for_s=args.for_s)
+    return MessageView(record.said()) if record is not None else None
+
+
+def _visitor(args: Namespace) -> str:
+    """The id of a command of the shell, which ends with its answer and is no part of it; empty in a cell."""
+    return getattr(args, "visitor", "")

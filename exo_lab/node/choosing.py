@@ -70,6 +70,7 @@ class Chooser:
                 reused=session.reused if position == spec.prompt_tokens else 0,
             )
             sent.append(ToAddress(spec.requester, spec.reply_to, token))
+            self._counters["tokens"] += 1
             if finish is not None:
                 # The other stages hear of the end from the requester's Cancel, sent when the last token arrives.
                 self._shelf.end(step.request)

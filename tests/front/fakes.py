@@ -9,7 +9,7 @@ import msgspec
 
 from exo_lab.cluster.planning import Explained
 from exo_lab.core.errors import ConfigError, ExoError, NotConnected
-from exo_lab.core.messages import SessionSpec, StageTiming, Token
+from exo_lab.core.messages import SessionSpec, StageTiming, Stats, Token
 from exo_lab.core.probe import NetworkReport
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
@@ -59,6 +59,7 @@ class FakeCluster:
         self.requests: list[Request] = []
         self.fail_with: BaseException | None = None
         self.listeners: list[Any] = []
+        self.looks = 0  # at the counters
 
     # -- looking
 
@@ -77,6 +78,10 @@ class FakeCluster:
 
     def topology(self) -> Topology:
         return topology([Sighting(device=device) for device in self.members])
+
+    def counters(self) -> dict[str, Stats]:
+        self.looks += 1
+        return {member.id: Stats(sessions=1, counters={"tokens": 10 * self.looks}) for member in self.members}
 
     def network_test(self, target: str, *, progress: Any = None, **options: Any) -> NetworkReport:
         if progress is not None:

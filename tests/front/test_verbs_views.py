@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+
 import pytest
 
 from exo_lab.cluster import Cluster
@@ -79,3 +82,16 @@ def test_topology_is_shown_in_the_form_that_was_asked_for(run, node, tmp_path):
     assert '"name": "only"' in run("%exo topology --json").value.text()
     run(f"%exo topology show --svg {tmp_path / 'cluster.svg'}")
     assert (tmp_path / "cluster.svg").read_text().startswith("<svg")
+
+
+def test_monitor_in_a_cell_is_the_charts_and_records_until_they_end(run, node, real, tmp_path):
+    path = tmp_path / "m.jsonl"
+    view = run(f"view = %exo monitor --interval 250ms --for 600ms --record {path}\nview").value
+    assert "CPU load" in view.html()
+    deadline = threading.Event()
+    for _ in range(200):
+        if not view.running:
+            break
+        deadline.wait(0.05)
+    assert not view.running
+    assert [json.loads(line)["nodes"][0]["name"] for line in path.read_text().splitlines()] == ["only"] * 3

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from exo_lab.front.text import harmless
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -178,14 +180,9 @@ class History:
                     "" if value is None else f"{value * metric.scale:.6g}"
                     for value, metric in zip(values, metrics, strict=True)
                 ]
-                writer.writerow([f"{one.at:.3f}", id_, _harmless(names.get(id_, "")), *cells])
+                writer.writerow([f"{one.at:.3f}", id_, harmless(names.get(id_, "")), *cells])
         return out.getvalue()
 
 
 def _head(metric: Metric) -> str:
     return f"{metric.key} ({metric.unit})" if metric.unit else metric.key
-
-
-def _harmless(name: str) -> str:
-    """A name that no spreadsheet takes for a formula: names come from peers."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" and name else name

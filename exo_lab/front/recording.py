@@ -1,0 +1,59 @@
+"""Looks at a cluster in a file, one after the other: JSON lines, or CSV where the name ends so. Valid at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exo_lab.core.errors import ConfigError
+from exo_lab.front.frame import csv_rows
+from exo_lab.front.units import show_count
+
+if TYPE_CHECKING:
+    from exo_lab.front.frame import Frame
+
+
+class Recording:
+    """A file that is written to until `close`. A context manager.
+
+    Raises:
+        ConfigError: it cannot be made, or not be written any more.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        self.count = 0
+        self._csv = self.path.suffix.lower() == ".csv"
+        try:
+            self._file = self.path.open("w", encoding="utf-8")
+            self._file.write(csv_rows(None) if self._csv else "")
+        except OSError as exc:
+            raise self._cannot(exc) from exc
+
+    def add(self, one: Frame) -> None:
+        """One look; it is in the file when this returns."""
+        try:
+            self._file.write(csv_rows(one) if self._csv else msgspec.json.encode(one).decode() + "\n")
+            self._file.flush()
+        except OSError as exc:
+            raise self._cannot(exc) from exc
+        self.count += 1
+
+    def close(self) -> None:
+        """No more. Idempotent."""
+        self._file.close()
+
+    def said(self) -> str:
+        """What there is, in words."""
+        return f"{show_count(self.count, 'look')} in {self.path}"
+
+    def _cannot(self, exc: OSError) -> ConfigError:
+        return ConfigError(f"{self.path} cannot be written: {exc}. Name a file in a folder that you own.")
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
