@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, NodeError
 from exo_lab.core.messages import GetStats, Stats
-from exo_lab.core.status import NodeStatus
+from exo_lab.core.status import LinkMoment, NodeStatus
 
 if TYPE_CHECKING:
     from exo_lab.cluster.cluster import Cluster
@@ -48,6 +48,19 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
         for peer in node.members.peers.values()
     ]
     return (me, *sorted(peers, key=lambda peer: (peer.device.name, peer.device.id)))
+
+
+def link_history(node: Node, peer: str) -> tuple[LinkMoment, ...]:
+    """See `Cluster.link_history`."""
+    to_wall_clock = time.time() - time.perf_counter()
+    return tuple(
+        LinkMoment(
+            at_s=to_wall_clock + moment.at,
+            latency_s=moment.figures.latency_s,
+            bandwidth_bytes_per_s=moment.figures.bandwidth_bytes_per_s,
+        )
+        for moment in node.ring.echoes.history(peer)
+    )
 
 
 async def counters(node: Node, timeout_s: float) -> dict[str, Stats]:

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from exo_lab.cluster.looking import link_history
 from exo_lab.core.alerts import changes
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.messages import Acknowledge, GetHistory, History
@@ -16,6 +17,7 @@ from exo_lab.core.telemetry import QUANTITIES, Alert, Forecast, Series
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from exo_lab.core.status import LinkMoment
     from exo_lab.node.node import Node
     from exo_lab.node.thread import ControlThread
 
@@ -41,6 +43,14 @@ class Measurements:
     def forecasts(self) -> tuple[Forecast, ...]:
         """Predicted: what will be above its threshold, on any node that is there; the nearest first."""
         return forecasts_of(self.node)
+
+    def link_history(self, node: str) -> tuple[LinkMoment, ...]:
+        """How the link from here to a node was in the last ten minutes at most, oldest first; a moment a second.
+
+        Args:
+            node: its id. Of one that is not there, and of this node itself, nothing is kept.
+        """
+        return link_history(self.node, node)
 
     def acknowledge(self, alert: str) -> None:
         """Say that somebody has seen an alert, to the node whose it is. It stays until it is over.

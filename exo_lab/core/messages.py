@@ -270,12 +270,14 @@ class Lacks(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class Echo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Send this back: how a data thread measures the way to another. May carry a tensor, which does not come back.
 
-    `stamp` tells the asker which one it was. Of no request: `request` is empty.
+    `stamp` tells the asker which one it was. `prompt`, on the way back: it did not have to wait for a step that was
+    being computed. Of no request: `request` is empty.
     """
 
     node: str  # who asks
     stamp: int
     back: bool = False
+    prompt: bool = True
     request: str = ""
 
 

@@ -39,6 +39,14 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     how_found: str = ""  # "loopback registry", "peers.toml", ...
 
 
+class LinkMoment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a link was at a time. `at_s`: since the epoch (UTC); latency one way; None where it was not measured yet."""
+
+    at_s: float
+    latency_s: float
+    bandwidth_bytes_per_s: float | None = None
+
+
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model that is ready to answer, with the plan that every node agreed on."""
 

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BULK_EVERY = 8  # of so many measurements of the links, one is of their bandwidth
-
 
 class Node:
     """A member of the cluster. Make it, `await start()`, and `await stop()` when done; both on one loop.
@@ -281,14 +279,12 @@ class Node:
         self.ring.post(Stop(request))
 
     async def _measure_links(self) -> None:
-        """Now and then, for ever: a few bytes often, many seldom. The data thread does it if it has nothing to do."""
-        count = 0
+        """Now and then, for ever. The data thread does it if it has nothing to do."""
         while True:
             await asyncio.sleep(self.timing.measure_every_s)
             peers = tuple(peer.id for peer in self.members.alive())
             if peers:
-                self.ring.post(Measure(peers, bulk=count % BULK_EVERY == BULK_EVERY - 1))
-                count += 1
+                self.ring.post(Measure(peers))
 
 
 def _host() -> str:

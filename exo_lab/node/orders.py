@@ -69,7 +69,6 @@ class Measure(NamedTuple):
     """Send an echo to each of these nodes, unless somebody's answer is being computed."""
 
     nodes: tuple[str, ...]
-    bulk: bool = False
 
 
 class Probe(NamedTuple):

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from exo_lab.discovery.base import Discovery, Found
-    from exo_lab.node.echoes import LinkFigures
     from exo_lab.node.problems import Problems
     from exo_lab.node.timing import Timing
+    from exo_lab.node.way import LinkFigures
     from exo_lab.transport.base import ControlPort
     from exo_lab.transport.keys import Identity
 

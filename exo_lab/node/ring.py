@@ -12,8 +12,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
-import msgspec
-
 from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Lacks, Step, Token
 from exo_lab.node import orders
@@ -42,6 +40,7 @@ T = TypeVar("T")
 FRAMES_A_TURN = 256  # taken off the network at most before the next step is computed, however many there are
 SWEEP_S = 0.5  # the longest wait for a frame, and between two looks for what is to be freed
 STALE_S = 0.1
+WAITED_S = 2e-5  # who waited longer for a frame had nothing else to do
 
 
 class Ring:
@@ -125,6 +124,7 @@ class Ring:
             more = self.stages.room_for_more(step, tensor)
             others = self._steps.pop_alike(step, more) if more else []
             self._safely(self._emit, self.stages.run((step, tensor), *others))
+            self.echoes.prompt = False
         self.stages.shelf.refresh()
         if (now := time.monotonic()) - self._idle_checked_at >= SWEEP_S:
             self._idle_checked_at = now
@@ -147,7 +147,9 @@ class Ring:
             if self._steps.full:
                 time.sleep(min(timeout_s, self._outbox.pause_s))  # nothing can be taken and nothing computed
                 return
+            began = time.perf_counter()
             item = self.port.recv(timeout_s)
+            self.echoes.prompt |= time.perf_counter() - began > WAITED_S
             if item is None:
                 return
             timeout_s = 0.0
@@ -183,14 +185,14 @@ class Ring:
                 self.stages.shelf.end_of_requester(node)
             case orders.CameBack(node=node):
                 self.own.tell_again(node)
-            case orders.Measure(nodes=nodes, bulk=bulk):
+            case orders.Measure(nodes=nodes):
                 # In quiet moments: an answer must not wait for that, and would be measured with it.
                 for node in () if self.stages.shelf.figures.sessions or self.requests else nodes:
                     if (address := self._address_of(node, False)) is not None:
-                        self._outbox.send(address, *self.echoes.ask(node, bulk=bulk))
+                        self._outbox.send(address, *self.echoes.ask(node))
             case orders.Probe(node=node, size_bytes=size_bytes, came=came):
                 if (address := self._address_of(node, False)) is not None:
-                    self._outbox.send(address, *self.echoes.probe(size_bytes, came))
+                    self._outbox.send(address, *self.echoes.probe(size_bytes, lambda took_s, _: came(took_s)))
             case orders.Shutdown():
                 self._running = False
             case _:
@@ -220,7 +222,7 @@ class Ring:
                 if (address := self._address_of(echo.node, False)) is None:
                     self.stages.counters["echo for a stranger"] += 1
                 else:
-                    self._outbox.send(address, msgspec.structs.replace(echo, back=True))
+                    self._outbox.send(address, self.echoes.answer(echo))
 
     def _cancel_on(self, plan: Plan, request: str) -> None:
         self._outbox.drop(request)
@@ -261,7 +263,10 @@ class Ring:
         if address is None and not isinstance(message, Cancel):
             self._step_unsent(message, NodeLost(f"node {node} is not in the cluster any more"))
         elif address is not None:
+            echo = self.echoes.behind(node, 0 if tensor is None else tensor.nbytes)
             self._outbox.send(address, message, tensor)
+            if echo is not None:
+                self._outbox.send(address, echo)
 
     def _undeliverable(self, unsent: Unsent) -> None:
         match unsent.message:

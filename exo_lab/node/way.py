@@ -1,0 +1,87 @@
+"""What is known of the way to one node: round trips of small frames, rates of large ones, and how both were lately.
+
+A rate is what a large frame took beyond the median small round trip, and counts only if that is well above what a clock
+and a busy machine blur: a fast link is measured with larger frames or not at all. No clock, no frames.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from typing import NamedTuple
+
+KEPT = 16  # small round trips
+WINDOW = 5  # rates of which the median is told
+LEAST_BEYOND_S = 2e-4  # and, where small round trips are spread, so many times their spread (median deviation):
+SPREADS = 4
+FIRST_BULK_BYTES, LEAST_BULK_BYTES, MOST_BULK_BYTES = 256 << 10, 32 << 10, 4 << 20
+LONG_S = 0.05  # a probe that takes longer is to be smaller
+YOUNG_EVERY_S, IDLE_EVERY_S = 2.0, 30.0  # between two probes of a way: until the window is full; and later
+HISTORY, HISTORY_EVERY_S = 600, 1.0
+
+
+class LinkFigures(NamedTuple):
+    """One way: seconds for a small frame, bytes a second for a large one (None: not measured yet)."""
+
+    latency_s: float
+    bandwidth_bytes_per_s: float | None = None
+
+
+class Moment(NamedTuple):
+    """The figures at a time of the clock."""
+
+    at: float
+    figures: LinkFigures
+
+
+class Way:
+    """See the module. Times are seconds of any one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.figures: LinkFigures | None = None
+        self.moments: deque[Moment] = deque(maxlen=HISTORY)
+        self.bulk_bytes = FIRST_BULK_BYTES  # of the next probe
+        self.sent = self.confirmed = 0  # bytes of large frames; what has certainly arrived of them
+        self._small: deque[float] = deque(maxlen=KEPT)
+        self._rates: deque[float] = deque(maxlen=WINDOW)
+        self._tried_at = float("-inf")
+
+    def wants_bulk(self, now: float) -> bool:
+        """Is a probe due? Not where the ring's own frames have told lately. Asking counts as trying."""
+        every_s = YOUNG_EVERY_S if len(self._rates) < WINDOW else IDLE_EVERY_S
+        if not self._small or now - self._tried_at < every_s:
+            return False
+        self._tried_at = now
+        return True
+
+    def small(self, took_s: float, now: float) -> None:
+        """A small frame was there and back."""
+        self._small.append(took_s)
+        self._note(now)
+
+    def large(self, size_bytes: int, took_s: float, now: float) -> None:
+        """A frame of so many bytes went there, and a small one came back."""
+        if not self._small:
+            return
+        self._tried_at = now
+        round_trip_s = statistics.median(self._small)
+        spread_s = statistics.median(abs(one - round_trip_s) for one in self._small)
+        beyond_s = took_s - round_trip_s
+        if beyond_s >= max(LEAST_BEYOND_S, SPREADS * spread_s):
+            self._rates.append(size_bytes / beyond_s)
+        elif size_bytes >= MOST_BULK_BYTES:
+            # Too fast for the largest frame. It counts: else only those would that something had held up.
+            self._rates.append(math.inf)
+        elif size_bytes >= self.bulk_bytes:
+            self.bulk_bytes = 2 * self.bulk_bytes
+            self._rates.clear()
+        if beyond_s > LONG_S:
+            self.bulk_bytes = max(self.bulk_bytes // 2, LEAST_BULK_BYTES)
+        self._note(now)
+
+    def _note(self, now: float) -> None:
+        rate = statistics.median(self._rates) if self._rates else math.inf
+        self.figures = LinkFigures(statistics.median(self._small) / 2, None if rate == math.inf else rate)
+        if not self.moments or now - self.moments[-1].at >= HISTORY_EVERY_S:
+            self.moments.append(Moment(now, self.figures))
