@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.planning import Explained, Wish
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.topology import Topology
     from exo_lab.node.node import Node
     from exo_lab.node.planner import PlanProgress
     from exo_lab.node.thread import ControlThread
@@ -113,6 +114,10 @@ class Models:
         from exo_lab.cluster.planning import explained
 
         return explained(self, model, self._wish(options), compare=compare)
+
+    def collected(self) -> Topology:
+        """What this node and its neighbours know of devices and links."""
+        return self._thread.run(self.node.collect(1), STOP_TIMEOUT_S)
 
     @staticmethod
     def _wish(options: Mapping[str, Any]) -> Wish:

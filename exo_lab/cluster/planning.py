@@ -8,6 +8,7 @@ import msgspec
 
 from exo_lab.cluster.asking import options_as
 from exo_lab.core.status import PlanPreview
+from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.models import Models
     from exo_lab.core.model import ModelConfig
-    from exo_lab.core.topology import Link
+    from exo_lab.core.topology import Link, Topology
     from exo_lab.node.node import Node
     from exo_lab.planning.explain import Explanation
 
@@ -53,15 +54,32 @@ class Explained(NamedTuple):
     links: tuple[Link, ...]  # that its hops were priced with
 
 
-def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str] = ()) -> Problem:
+def heard_of(cluster: Models) -> Topology:
+    """This node's cluster, with links between others as those measured them; who does not answer is as seen here."""
+    known = cluster.node.topology
+    heard = cluster.collected()
+    there = {device.id for device in known.devices}
+    return topology(known.sightings, [edge for edge in (*known.links, *heard.links) if {edge.a, edge.b} <= there])
+
+
+def problem_of(
+    node: Node, config: ModelConfig, wish: Wish, order: Sequence[str] = (), known: Topology | None = None
+) -> Problem:
     """The planning task of a model on this node's cluster, with everything that was measured.
+
+    Args:
+        node: who plans.
+        config: of the model.
+        wish: the user's.
+        order: device ids, if the user chose.
+        known: devices and links; what the node sees itself if None.
 
     Raises:
         ConfigError: a number or an objective that cannot be.
     """
     return Problem(
         config=config,
-        topology=node.topology,
+        topology=known or node.topology,
         order=tuple(order),
         context_tokens=wish.context,
         prompt_tokens=wish.prompt,
@@ -76,12 +94,12 @@ def problem_of(node: Node, config: ModelConfig, wish: Wish, order: Sequence[str]
 
 def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
     """A plan and what it was made for. See `Cluster.plan`."""
-    config = cluster.config_of(model)
-    devices = cluster.node.topology.devices
+    config, known = cluster.config_of(model), heard_of(cluster)
+    devices = known.devices
     by_name = sorted(devices, key=lambda device: (device.name, device.id))
     chosen = planner.select(by_name, wish.devices)
     listed = wish.devices is not None or wish.layers is not None
-    problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else ())
+    problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else (), known)
     plan = choose(problem, "manual" if wish.layers is not None else wish.strategy, wish.layers)
     plan = with_wires(problem, msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine))
     return PlanPreview(config=config, plan=plan, devices=devices), problem
