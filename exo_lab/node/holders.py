@@ -110,7 +110,8 @@ class Holder:
             await asyncio.wait({task})
         finally:
             self._asking.discard(task)
-            task.cancel()
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # seen, also where this wait was ended
         if task.cancelled():
             raise Refused(self.why_not)
         try:
