@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from exo_lab.cluster.planning import Wish, problem_of
+from exo_lab.cluster.planning import problem_of_loaded
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.core.messages import Progress
 from exo_lab.core.probe import SIZES, Effect, NetworkReport, Probed, ProbeLinks
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     TestProgress = Callable[[str, int, int, str], object]  # (node name, links done, of how many, what)
 
 SILENCE_S = LINK_S + 5.0  # between two reports of a node that tests
-CONTEXT_TOKENS = 2048
 
 
 class Question(NamedTuple):
@@ -104,9 +103,7 @@ def effects(node: Node, models: Iterable[LoadedModel], known: Topology, report: 
     found: list[Effect] = []
     for model in models:
         plan = model.plan
-        wish = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
-        problem = problem_of(node, model.config, wish)
-        before, after = (msgspec.structs.replace(problem, topology=one) for one in (known, with_figures(known, report)))
+        before, after = (problem_of_loaded(node, model, one) for one in (known, with_figures(known, report)))
         if all(known.device(device) is not None for device in plan.devices):
             figures = (predict(before, plan).tokens_per_s, predict(after, plan).tokens_per_s)
             found.append(Effect(model=plan.model, before_per_s=figures[0], after_per_s=figures[1]))

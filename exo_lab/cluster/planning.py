@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from exo_lab.cluster.asking import options_as
-from exo_lab.core.status import PlanPreview
+from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from exo_lab.core.topology import Link, Topology
     from exo_lab.node.node import Node
     from exo_lab.planning.explain import Explanation
+
+
+CONTEXT_TOKENS = 2048  # prompt and answer, where nobody said
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +93,13 @@ def problem_of(
         wire=wish.wire_wanted,
         measured=planner.measurements(node, config.digest, wish.dtype, wish.engine),
     )
+
+
+def problem_of_loaded(node: Node, model: LoadedModel, known: Topology | None = None) -> Problem:
+    """The planning task that a loaded plan answers, as things are now; `known` as in `problem_of`."""
+    plan = model.plan
+    wish = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
+    return problem_of(node, model.config, wish, known=known)
 
 
 def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from exo_lab.core.device import Device
+from exo_lab.core.events import Events, GetEvents
 from exo_lab.core.handover import Adopted, Cache, HandOver
 from exo_lab.core.pace import Pace
 from exo_lab.core.plan import Plan
@@ -196,7 +197,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 ControlMessage = (
     Hello | Ping | Pong | Leave | Collect | Collected | LoadShard | Activate | Unload
     | GetPlans | Plans | GetStats | Stats | GetHistory | History | Acknowledge
-    | ProbeLinks | Probed | Progress | Done | Refused | WeightsMessage
+    | ProbeLinks | Probed | GetEvents | Events | Progress | Done | Refused | WeightsMessage
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core import messages as msg
 from exo_lab.core.errors import FrameError, ModelNotFound, NodeError, TransportError
+from exo_lab.core.events import Events, GetEvents
 from exo_lab.core.probe import ProbeLinks
 from exo_lab.core.weights_messages import CheckWeights, FindWeights, ReadWeights
 from exo_lab.node.collect import collect
@@ -60,6 +61,8 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             if not node.sensing.acknowledge(alert):
                 raise NodeError(f"{node.device.name} has no alert {alert} any more. See `%exo alerts`.")
             yield msg.Done()
+        case GetEvents():
+            yield Events(events=node.journal.events)
         case ProbeLinks():
             async with contextlib.aclosing(node.prober.probe(message)) as replies:
                 async for reply in replies:

@@ -16,10 +16,11 @@ from exo_lab.core.probe import Probed, ProbeLinks, summarise
 from exo_lab.node.orders import Probe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Set
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from exo_lab.core.messages import ControlMessage
     from exo_lab.core.probe import LinkProbe, RoundTrip
+    from exo_lab.node.peers import Peers
     from exo_lab.node.ring import Ring
 
 REPEATS, FEWEST = 8, 3  # frames of each size
@@ -38,7 +39,7 @@ class LinkProber:
     Args:
         node: this node's id.
         ring: its data plane.
-        alive: ids of the peers that are there.
+        peers: who is there.
         clock: seconds, monotonic.
     """
 
@@ -46,10 +47,10 @@ class LinkProber:
         self,
         node: str,
         ring: Ring,
-        alive: Callable[[], Set[str]],
+        peers: Peers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._node, self._ring, self._alive, self._clock = node, ring, alive, clock
+        self._node, self._ring, self._peers, self._clock = node, ring, peers, clock
         self._at_work = False
 
     async def probe(self, order: ProbeLinks) -> AsyncGenerator[ControlMessage]:
@@ -82,7 +83,7 @@ class LinkProber:
         return bool(self._ring.requests or self._ring.stages.session_count)
 
     async def _link(self, peer: str, order: ProbeLinks) -> LinkProbe:
-        if peer not in self._alive():
+        if all(one.id != peer for one in self._peers.members.alive()):
             return summarise(self._node, peer, (), (), "this node does not know it, or has lost it")
         busy = (lambda: False) if order.while_busy else (lambda: self._busy)
         test = _Test(lambda size: self._round_trip_s(peer, size), busy, self._clock)

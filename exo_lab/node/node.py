@@ -24,6 +24,7 @@ from exo_lab.node.borrower import Borrower
 from exo_lab.node.catching_up import catch_up, get_to_know
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
+from exo_lab.node.journal import Journal
 from exo_lab.node.lender import Lender
 from exo_lab.node.link_prober import LinkProber
 from exo_lab.node.load import Load
@@ -66,8 +67,7 @@ class Node:
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
         self.tasks = Tasks(self.id)
-        self.load = Load()
-        self.stopped = False
+        self.load, self.stopped = Load(), False
         # Of a device that has only its network emulated, memory is what there is.
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
         card = msg.NodeCard(device=self.device, control="", data="", software=software)
@@ -88,7 +88,7 @@ class Node:
         self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))
         self.recovery = Recovery(self)
         self.sensing = Sensing(self, parts.sensors, parts.recorder, parts.watching)
-        self.prober = LinkProber(self.id, self.ring, lambda: {peer.id for peer in self.members.alive()})
+        self.prober, self.journal = LinkProber(self.id, self.ring, self.peers), Journal(self)
         self.peers.link_figures = lambda peer: self.ring.echoes.links.get(peer)
         self.peers.shares_memory = parts.data.shares_memory
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exo_lab.core import messages as msg
 from exo_lab.core import weights_messages as weights
+from exo_lab.core.events import Event, Events, GetEvents
 from exo_lab.core.plan import Plan
 from exo_lab.core.prefix import extend
 from exo_lab.core.probe import Probed, ProbeLinks, summarise
@@ -35,6 +36,8 @@ def control_messages(node: Node, plan: Plan, digest: str) -> list[msg.ControlMes
         msg.GetPlans(),
         msg.Plans(plans=(plan,), models=(model,)),
         msg.GetStats(),
+        GetEvents(),
+        Events(events=(Event(at_s=1.0, kind="nodes", text="x"),)),
         ProbeLinks(peers=("a", "b"), sizes=(2048,), pings=3),
         Probed(links=(summarise("a", "b", [0.1, None], [(2048, [0.2])]),)),
         msg.Stats(sessions=1, counters={"a": 1}),
