@@ -1,41 +1,44 @@
-// Forty minutes of telemetry as fast as they can be drawn: what does the page hold after every ten?
+// Telemetry as fast as it can be drawn: what does the page hold after each history's length of it?
 //
-//   node ui-tests/memory.mjs URL TOKEN
+//   node ui-tests/memory.mjs URL TOKEN [LOOKS A ROUND] [ROUNDS]
 //
-// The looks are made up (one real one, again and again) and four make a second of make-believe time, so 2400 are what a
-// history holds. Prints the heap after garbage collection, in MB, as JSON.
-import { launch } from './browser.mjs';
+// The looks are made up (one real one, again and again); four make a second of make-believe time, so that 2400 are ten
+// minutes and what a history holds. With fewer a round the history is made as short, so that it is full after the first
+// round and from then on must not grow. Prints the heap in MB after garbage collection, one figure a round, as JSON.
+//
+// A batch is sent when the page has drawn the one before: a whole round at once piles up in the server and the page faster
+// than it is drawn, and the wait for its last look runs into its deadline.
+import { person } from './person.mjs';
 
-const [url, token] = process.argv.slice(2);
-const LOOKS = 2400;
-const ROUNDS = 4;
-const browser = await launch();
-const page = await browser.newPage({ viewport: { width: 1200, height: 1200 } });
-page.setDefaultTimeout(60_000);
+const [url, token, looks = '2400', rounds = '4'] = process.argv.slice(2);
+const LOOKS = Number(looks);
+const ROUNDS = Number(rounds);
+const BATCH = 50;
+const { page, run, idle, leave } = await person({ viewport: { width: 1200, height: 1200 } });
 const devtools = await page.context().newCDPSession(page);
 
-async function run(code) {
-  await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').last().click();
-  await page.keyboard.press('Control+a');
-  await page.keyboard.insertText(code);
-  await page.keyboard.press('Shift+Enter');
-  await page.waitForTimeout(300);
-  await page.waitForFunction(
-    () => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle',
-    null,
-    { timeout: 60_000 }
-  );
-}
+const latest = () =>
+  page.evaluate(() => {
+    const models = window.Bokeh.documents.flatMap(one => [...one._all_models.values()]);
+    return models.find(one => one.type === 'ColumnDataSource' && one.data.at !== undefined).data.at.at(-1);
+  });
 
 async function drawnTo(at) {
   await page.waitForFunction(
     least =>
-      window.Bokeh.documents
+      window.Bokeh?.documents
         .flatMap(one => [...one._all_models.values()])
         .some(one => one.type === 'ColumnDataSource' && one.data.at?.at(-1) >= least),
-    at,
-    { timeout: 60_000 }
+    at
   );
+}
+
+/** The cell that feeds, run once more in its place: new cells would be memory of their own. */
+async function feed() {
+  const before = await latest();
+  await page.keyboard.press('Control+Enter');
+  await drawnTo(before + BATCH * 250 - 1);
+  await idle();
 }
 
 async function heap() {
@@ -47,11 +50,14 @@ async function heap() {
 await page.goto(`${url}/lab?token=${token}&reset`);
 await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
 await page.locator('.jp-NotebookPanel .jp-CodeCell').waitFor();
-await page.waitForTimeout(3000);
+await idle();
 await run('%load_ext exo_lab\n%exo connect');
+await page.locator('.jp-OutputArea').getByText('listens on').waitFor(); // the kernel has come, and is idle again
 await run('view = %exo telemetry\nview');
-await run(`import time
+await drawnTo(1);
+await run(`from exo_lab.front.widgets import charts
 from exo_lab.front.widgets.history import Moment
+charts.MOMENTS = ${LOOKS}
 view._sampler.stop()
 seen, roster, at = view.history.moments[-1], view._roster(), view.history.moments[-1].at
 
@@ -59,14 +65,15 @@ def feed(count):
     global at
     for _ in range(count):
         at += 0.25
-        view._charts.push(Moment(at, seen.readings), roster)
-        time.sleep(0.004)  # the page must keep up`);
-const start = await page.evaluate(() => Date.now());
+        view._charts.push(Moment(at, seen.readings), roster)`);
+await page.locator('.jp-NotebookPanel .jp-CodeCell .cm-content').last().click();
+await page.keyboard.insertText(`feed(${BATCH})`);
 const heaps = [];
-for (let round = 1; round <= ROUNDS; round += 1) {
-  await run(`feed(${LOOKS})`);
-  await drawnTo(start + ((round * LOOKS) / 4 - 60) * 1000);
-  heaps.push(await heap());
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (let fed = 0; fed < LOOKS; fed += BATCH) {
+    await feed();
+  }
+  heaps.push(Number((await heap()).toFixed(1)));
 }
-await browser.close();
-console.log(JSON.stringify({ heap_mb_every_10_min: heaps }));
+await leave();
+console.log(JSON.stringify({ looks_a_round: LOOKS, heap_mb: heaps }));

@@ -17,6 +17,7 @@ import pytest
 from tests.labextension.browser import BUILT, MISSING, ROOT, WITHIN_S, node
 from tests.servers import START_WITHIN_S, jupyter
 
+GROWTH_MB = 3.0  # three histories of looks later; code compiled meanwhile is in it
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}"),
@@ -69,6 +70,25 @@ def test_a_person_connects_asks_stops_moves_layers_and_comes_back(lab, tmp_path)
 def test_the_same_views_work_in_notebook_7(real_model, tmp_path):
     with site("notebook", tmp_path) as address:
         node("ui-tests/notebook.mjs", *address, str(tmp_path))
+
+
+@pytest.mark.kernels
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_a_page_of_telemetry_does_not_grow_once_its_history_is_full(lab):
+    heap_mb = json.loads(node("ui-tests/memory.mjs", *lab, "200", "4"))["heap_mb"]
+    print(heap_mb)
+    assert heap_mb[-1] - heap_mb[0] < GROWTH_MB
+
+
+@pytest.mark.kernels
+@pytest.mark.real_model
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_every_token_is_painted_soon_after_it_came(lab):
+    measured = json.loads(node("ui-tests/tokens.mjs", *lab, "64"))
+    print(measured)
+    assert measured["tokens"] == 64
+    assert measured["min_ms"] > 0  # one clock: nothing is painted before it came
+    assert measured["p95_ms"] < 2000  # a shared machine stretches it; the aim is a tenth of that
 
 
 @pytest.mark.timeout(WITHIN_S)
