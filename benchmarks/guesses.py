@@ -16,7 +16,7 @@ from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 
 TOKENS = 96
-MOST = (0, 3, 7)
+MOST = {"none": 0, "automatic": None, "3": 3, "7": 7}
 PROMPTS = {
     "repeat": "Repeat this list word for word, twice: apple, pear, plum, cherry, grape, melon, lemon, fig, date, kiwi.",
     "story": "Tell a story about a lighthouse keeper and a storm.",
@@ -31,14 +31,14 @@ def measure(repeats: int) -> dict[str, Any]:
         Rings(cluster).use(2)
         said: dict[str, set[tuple[int, ...]]] = {name: set() for name in PROMPTS}
 
-        def rate(name: str, most: int) -> float:
+        def rate(name: str, most: int | None) -> float:
             done = cluster.generate(PROMPTS[name], max_tokens=TOKENS, speculate=most).result()
             said[name].add(tuple(event.token for event in done.tokens))
             assert done.stats.tokens_per_s is not None
             return done.stats.tokens_per_s
 
         for name in PROMPTS:
-            cases = {str(most): lambda name=name, most=most: rate(name, most) for most in MOST}
+            cases = {label: lambda name=name, most=most: rate(name, most) for label, most in MOST.items()}
             data["rates"][name] = interleave(cases, repeats)
         data["same_tokens"] = all(len(answers) == 1 for answers in said.values())
     return data
@@ -50,11 +50,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     data = measure(parser.parse_args().repeats)
     rows = [
-        [name, *(f"{median(rates[str(most)]):.0f}" for most in MOST)]
-        + [f"{ratio(rates[str(most)], rates['0']):.2f}" for most in MOST[1:]]
+        [name, *(f"{median(rates[label]):.0f}" for label in MOST)]
+        + [f"{ratio(rates[label], rates['none']):.2f}" for label in list(MOST)[1:]]
         for name, rates in data["rates"].items()
     ]
-    header = ["prompt", *(f"{most} guesses" for most in MOST), *(f"{most} / none" for most in MOST[1:])]
+    header = ["prompt", *MOST, *(f"{label} / none" for label in list(MOST)[1:])]
     same = "the same tokens" if data["same_tokens"] else "OTHER TOKENS"
     title = f"{MODEL}, ring of 2 x 1 thread, tokens/s, {same} (medians of {data['repeats']})"
     report("guesses", title, header, rows, data)

@@ -208,8 +208,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Run the next positions of a request through stage `stage`. Carries a tensor.
 
     The tensor is int32 tokens (n,) for stage 0, else hidden states (n, hidden). `position` is that of the
-    first. `final` is false for the chunks of a prompt before its last one: they produce no token. The last `guesses`
-    positions are guessed tokens: what of them counts is known when the last stage has seen them. `prefix` names what
+    first. `final` is false for the chunks of a prompt before its last one: they produce no token. The tokens of the
+    last positions may be `guesses`: what of them counts is known when the last stage has seen them. `prefix` names what
     the prompt holds up to the end of this chunk (see `core.prefix`); without a tensor, the step is for a stage to take
     its positions from what it kept under that name.
     """
@@ -221,7 +221,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     stage: int
     position: int
     final: bool = True
-    guesses: int = 0
+    guesses: tuple[int, ...] = ()
     prefix: bytes = b""
     spec: SessionSpec | None = None
     timings: tuple[StageTiming, ...] = ()

@@ -17,7 +17,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     Order of the filters is that of llama.cpp and Transformers: repetition penalty, temperature, top-k,
     top-p, min-p. Values that switch a filter off: top_k 0, top_p 1, min_p 0, repetition_penalty 1.
     `logprobs`: how many alternatives to report with each token. `speculate`: how many tokens to guess at most in each
-    step from what was said before; changes no token, and saves trips around the ring where guesses are right.
+    step from what was said before (None: as many as pay, 0: none); changes no token, and saves trips around the ring
+    where guesses are right.
     `prefix_cache`: may a beginning that this prompt shares with one before be taken from what was computed for that?
     """
 
@@ -30,7 +31,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
     logprobs: int = 0
-    speculate: int = 0
+    speculate: int | None = None
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             (self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more"),
             (all(self.stop), "stop", list(self.stop), "strings that are not empty"),
             (0 <= self.logprobs <= 20, "logprobs", self.logprobs, "in [0, 20]"),
-            (0 <= self.speculate <= MOST_GUESSES, "speculate", self.speculate, f"in [0, {MOST_GUESSES}]"),
+            (0 <= (self.speculate or 0) <= MOST_GUESSES, "speculate", self.speculate, f"in [0, {MOST_GUESSES}]"),
         )
         for good, field, value, rule in checks:
             if not good:
@@ -58,4 +59,4 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_history(self) -> bool:
         """Must the stage that chooses tokens know those before?"""
-        return self.repetition_penalty != 1 or self.speculate > 0
+        return self.repetition_penalty != 1 or self.speculate != 0

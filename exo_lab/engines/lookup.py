@@ -18,10 +18,12 @@ class Lookup:
     """Tokens so far, and where each short run of them was last followed by something."""
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
-        self._tokens: list[int] = []
-        self._after: dict[tuple[int, ...], int] = {}  # run -> index of what followed it
-        for token in tokens:
-            self.add(token)
+        told = self._tokens = list(tokens)
+        # run -> index of what followed it last
+        self._after: dict[tuple[int, ...], int] = {}
+        for size in range(SHORTEST, LONGEST + 1):
+            runs = zip(*(told[at:] for at in range(size)), strict=False)
+            self._after.update(zip(runs, range(size, len(told)), strict=False))
 
     def add(self, token: int) -> None:
         """The next token."""

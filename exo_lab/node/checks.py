@@ -59,8 +59,9 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig, precision
     if step.prefix and (len(step.prefix) != NAME_BYTES or step.guesses):
         raise FrameError(f"a name of {len(step.prefix)} bytes; a chunk of a prompt has one of {NAME_BYTES}")
     _check_shape(step.stage, tensor, config, precision)
-    if not 0 <= step.guesses <= min(tensor.shape[0] - 1, MOST_GUESSES) or (step.guesses and not step.final):
-        raise FrameError(f"a step of {tensor.shape[0]} positions cannot have {step.guesses} guesses")
+    guesses = len(step.guesses)
+    if guesses > min(tensor.shape[0] - 1, MOST_GUESSES) or (guesses and not step.final):
+        raise FrameError(f"a step of {tensor.shape[0]} positions cannot have {guesses} guesses")
     if step.position < 0 or step.position + tensor.shape[0] > config.context_length:
         raise FrameError(
             f"positions from {step.position} on, {tensor.shape[0]} of them, lie outside the context of "
@@ -70,6 +71,8 @@ def check_step(step: Step, tensor: Tensor | None, config: ModelConfig, precision
         ids = convert.to_numpy(tensor)
         if int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size:
             raise FrameError(f"a token id lies outside the vocabulary of {config.vocab_size}")
+        if guesses and tuple(ids[-guesses:].tolist()) != step.guesses:
+            raise FrameError(f"request {step.request}: the guesses at {step.position} are not the tokens that came")
         return tensor
     return wire.unpack(tensor, precision, config.hidden_size)
 

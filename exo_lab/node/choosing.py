@@ -38,8 +38,9 @@ class Chooser:
         """Tokens from logits (n, vocab), one for each position as long as what was guessed for it is what is drawn."""
         step, session, x, started = one
         spec, hold = session.spec, session.hold
-        guessed, session.guessed = session.guessed, ()
-        position = step.position + x.shape[0] - step.guesses
+        guessed = step.guesses
+        position = step.position + x.shape[0] - len(guessed)
+        self._measure(one, compute_s, together)
         sent: list[ToNode | ToAddress] = []
         last = 0
         for row in range(len(logits)):
@@ -85,11 +86,19 @@ class Chooser:
 
     def _next(self, step: Step, session: StageSession, position: int, token: int) -> ToNode:
         """The step that a token, chosen for `position`, begins; with guesses of what may follow."""
-        sampling_params, lookup = session.spec.sampling, session.lookup
+        hold, guesser = session.hold, session.guesser
         room = session.spec.total_tokens - position - 2
-        if lookup is not None and room > 0:
-            session.guessed = lookup.guess(min(sampling_params.speculate, room))
-            self._counters["guesses"] += len(session.guessed)
-        plan = session.hold.plan
-        following = first_step(plan, step.request, position, guesses=len(session.guessed))
-        return ToNode(plan.devices[0], following, convert.tokens([token, *session.guessed]))
+        guesses: tuple[int, ...] = ()
+        if guesser is not None and room > 0:
+            guesses = guesser.guess(room, alone=self._shelf.sessions_on(hold.key) == 1)
+            self._counters["guesses"] += len(guesses)
+        session.sent_at = self._clock()
+        following = first_step(hold.plan, step.request, position, guesses=guesses)
+        return ToNode(hold.plan.devices[0], following, convert.tokens([token, *guesses]))
+
+    def _measure(self, one: Ready, compute_s: float, together: int) -> None:
+        """A step has gone around: what it took tells what guesses cost, if it had the ring for itself."""
+        sent_at, hold = one.session.sent_at, one.session.hold
+        if sent_at is not None and together == 1 and self._shelf.sessions_on(hold.key) == 1:
+            computed_s = compute_s + sum(timing.compute_s for timing in one.step.timings)
+            hold.costs.took(len(one.step.guesses), self._clock() - sent_at, computed_s)

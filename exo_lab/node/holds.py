@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_lab.node.guessing import Costs
+
 if TYPE_CHECKING:
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
@@ -50,13 +52,14 @@ class Hold:
     Plans that give a node the same layers share its engine; `close` frees it with the last of them.
     """
 
-    __slots__ = ("_users", "config", "engine", "meter", "plan", "stage")
+    __slots__ = ("_users", "config", "costs", "engine", "meter", "plan", "stage")
 
     def __init__(
         self, plan: Plan, stage: int, engine: Engine, config: ModelConfig, meter: Meter, users: _Users | None = None
     ) -> None:
         self.plan, self.stage, self.engine, self.config, self.meter = plan, stage, engine, config, meter
         self._users = users or _Users()
+        self.costs = Costs(together=engine.info.together > 1)
 
     def for_plan(self, plan: Plan, stage: int, digest: str) -> Hold | None:
         """The same engine for another plan of the same weights; None if it is not the same shard, or closed."""

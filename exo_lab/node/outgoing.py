@@ -70,7 +70,7 @@ def first_step(
     position: int,
     *,
     final: bool = True,
-    guesses: int = 0,
+    guesses: tuple[int, ...] = (),
     prefix: bytes = b"",
     spec: SessionSpec | None = None,
 ) -> Step:

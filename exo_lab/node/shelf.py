@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, StaleEpoch
-from exo_lab.engines.lookup import Lookup
 from exo_lab.node.checks import check_spec
+from exo_lab.node.guessing import Guesser
 from exo_lab.node.prefixes import Prefixes
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class StageSession:
     """One request as this stage sees it. `reserved_bytes` is what its KV cache may grow to.
 
     `seen` holds the tokens so far, kept only where tokens are chosen and a repetition penalty or guesses need them.
-    `lookup` makes guesses, `guessed` are those under way. `prefix` names the first `named` positions (see
+    `guesser` makes guesses; the step under way was sent at `sent_at`. `prefix` names the first `named` positions (see
     `core.prefix`); the first `reused` were computed for others. `turn`: see `Prefixes`.
     """
 
     __slots__ = (
-        "guessed", "hold", "lookup", "named", "next_position", "prefix", "reserved_bytes", "reused", "seen", "spec",
+        "guesser", "hold", "named", "next_position", "prefix", "reserved_bytes", "reused", "seen", "sent_at", "spec",
         "turn", "used_at",
     )  # fmt: skip
 
@@ -61,15 +61,16 @@ class StageSession:
         self.next_position = 0
         self.reserved_bytes = spec.total_tokens * hold.engine.info.kv_bytes_per_token
         self.seen: list[int] = list(spec.history) if hold.is_last else []
-        self.lookup = Lookup(spec.history) if hold.is_last and spec.sampling.speculate else None
-        self.guessed: tuple[int, ...] = ()
+        fixed = spec.sampling.speculate
+        self.guesser = Guesser(spec.history, fixed, hold.costs) if hold.is_last and fixed != 0 else None
+        self.sent_at: float | None = None
 
     def chose(self, token: int) -> None:
         """A token was chosen here."""
         if self.spec.sampling.repetition_penalty != 1:
             self.seen.append(token)
-        if self.lookup is not None:
-            self.lookup.add(token)
+        if self.guesser is not None:
+            self.guesser.drew(token)
 
 
 class Farewell(NamedTuple):

@@ -202,7 +202,7 @@ class Stages:
             hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         if step.prefix:
             self._reuse.keep(step, session, x.shape[0])
-        self.shelf.computed(session, step.position + x.shape[0] - step.guesses)
+        self.shelf.computed(session, step.position + x.shape[0] - len(step.guesses))
         if out is None:
             return []
         if not hold.is_last:

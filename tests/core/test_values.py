@@ -46,7 +46,7 @@ def test_a_negative_side_is_refused_also_where_the_product_fits():
 GOOD = {
     "temperature": (0, 0.0, 0.7, 100.0), "top_k": (0, 1, 10**6), "top_p": (1.0, 1e-9), "min_p": (0.0, 1.0),
     "repetition_penalty": (1.0, 0.5, 1000.0), "seed": (0, 2**63 - 1), "max_tokens": (1, 10**9),
-    "stop": ((), ("a", "bc")), "logprobs": (0, 20), "speculate": (0, 15),
+    "stop": ((), ("a", "bc")), "logprobs": (0, 20), "speculate": (None, 0, 15),
     "prefix_cache": (True, False),
 }  # fmt: skip
 BAD = {

@@ -58,6 +58,7 @@ PARAMS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.9, "seed": 11},
     {"repetition_penalty": 1.2},
     {"speculate": 3},
+    {"speculate": None},
 )
 
 

@@ -180,8 +180,8 @@ class Cluster:
         plan: Plan | None = None,
         **params: Any,
     ) -> Request:
-        """Start a generation on the plan that a node knows."""
-        params = {"max_tokens": 12, **params}
+        """Start a generation on the plan that a node knows; without guesses unless they are asked for."""
+        params = {"max_tokens": 12, "speculate": 0, **params}
         plan = plan or self.nodes[node].plans[MODEL]
         return self.nodes[node].submit(plan, tuple(prompt), SamplingParams(**params), eos, timeout_s)
 

@@ -37,7 +37,9 @@ def lose(made, how, victim):
     victim=st.integers(0, 2),
     after=st.integers(0, 9),
     how=st.sampled_from(("killed", "cut off", "stopped")),
-    params=st.sampled_from(({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4})),
+    params=st.sampled_from(
+        ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4}, {"speculate": None})
+    ),
 )
 def test_a_stage_lost_at_any_token_changes_nothing_but_a_notice(victim, after, how, params):
     async def check():

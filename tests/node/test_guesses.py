@@ -14,7 +14,7 @@ from exo_lab.core.sampling import MOST_GUESSES, SamplingParams
 from exo_lab.engines import convert, native
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.numpy_engine import NumpyEngine
-from exo_lab.node import shelf
+from exo_lab.node import guessing
 from tests.node.clusters import cluster, over, until
 from tests.tiny import tiny_config, tiny_source
 
@@ -46,7 +46,7 @@ class Oracle:
 
 @pytest.fixture
 def oracle(monkeypatch):
-    monkeypatch.setattr(shelf, "Lookup", Oracle)
+    monkeypatch.setattr(guessing, "Lookup", Oracle)
     return Oracle
 
 
@@ -72,7 +72,7 @@ def test_guesses_change_no_token(kinds, sampling, oracle):
         async with cluster(3, **engines(*makers)) as made:
             await made.load((1, 2, 1))
             plain = oracle.answer = await made.answer(prompt=PROMPT, max_tokens=120, **sampling)
-            for speculate in (1, 4, MOST_GUESSES):
+            for speculate in (1, 4, MOST_GUESSES, None):
                 assert await made.answer(1, prompt=PROMPT, max_tokens=120, speculate=speculate, **sampling) == plain
             assert made.count("guesses") > made.count("guesses that were right") > 100
             await made.free_of_sessions()
@@ -92,6 +92,20 @@ def test_right_guesses_save_trips(oracle):
             # The engine of this test computes guesses one by one: its passes are positions. Trips are what is saved.
             trips = made.gates["n0"].calls - before - made.count("guesses")
             assert trips == 200 - right
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("each", "pay"), [(0.1, True), (1.0, False)])
+def test_where_nobody_said_how_many_they_are_made_as_they_pay(each, pay, oracle, monkeypatch):
+    monkeypatch.setattr(guessing.Costs, "ratio", lambda costs, guesses: 1 + each * guesses)
+
+    async def check():
+        async with cluster(2) as made:
+            await made.load((2, 2))
+            plain = oracle.answer = await made.answer(prompt=PROMPT, max_tokens=80)
+            assert await made.answer(prompt=PROMPT, max_tokens=80, speculate=None) == plain
+            assert made.count("guesses that were right") > 30 if pay else made.count("guesses") == 0
 
     asyncio.run(check())
 
@@ -130,7 +144,7 @@ def test_a_step_with_impossible_guesses_is_refused():
             request = made.ask(max_tokens=400)
             await until(lambda: request.next_position > 10, "it is at work")
             fields = {"model": plan.model, "epoch": plan.epoch, "proposer": plan.proposer, "stage": 0}
-            forged = Step(request=request.wire, position=400, guesses=1, **fields)
+            forged = Step(request=request.wire, position=400, guesses=(1,), **fields)
             made[1].parts.data.send(made[0].parts.data.address, forged, convert.tokens([1]), 1.0)
             await until(lambda: made.count("failed: FrameError") == 1, "it is refused")
 

@@ -28,7 +28,9 @@ def reference(made):
     after=st.integers(0, 12),
     stopper=st.sampled_from((1, 2)),
     layers=st.sampled_from(((1, 2), (2, 3), (0, 2), (2, 4))),
-    params=st.sampled_from(({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4})),
+    params=st.sampled_from(
+        ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4}, {"speculate": None})
+    ),
     along=st.booleans(),
 )
 def test_layers_that_move_at_any_token_change_no_token(after, stopper, layers, params, along):

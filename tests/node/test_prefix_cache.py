@@ -85,7 +85,9 @@ async def said(made, prompts, **options) -> list[tuple[list[int], list[bytes]]]:
     prompts=st.lists(
         st.builds(prompt, st.integers(0, 300), st.integers(1, 100), st.integers(0, 2)), min_size=2, max_size=5
     ),
-    params=st.sampled_from(({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4})),
+    params=st.sampled_from(
+        ({}, {"temperature": 0.8, "seed": 3}, {"repetition_penalty": 1.3}, {"speculate": 4}, {"speculate": None})
+    ),
 )
 @settings(max_examples=8, deadline=None)
 def test_prompts_with_shared_beginnings_get_the_logits_that_they_get_without_the_cache(engine, cuts, prompts, params):
