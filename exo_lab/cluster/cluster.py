@@ -7,6 +7,7 @@ deadline, and can be interrupted. Knows nothing of notebooks: `front/` does.
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -98,6 +99,7 @@ class Cluster(Models, Measurements):
         return ClusterStatus(
             name=self.name,
             node_id=self.id,
+            at_s=time.time(),
             bind=self.options.bind,
             nodes=self.nodes(),
             models=self.models(),

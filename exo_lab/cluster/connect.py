@@ -44,8 +44,8 @@ def connect(
     threads: int = 0,
     engine: str = "auto",
     rebalance: str = "ask",
-    sensors: str = "",
-    thresholds: str = "",
+    sensors: str | None = None,
+    thresholds: str | None = None,
     emulate_link: str | EmulatedLink | None = None,
 ) -> Cluster:
     """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
@@ -93,7 +93,7 @@ def connect(
         threads=threads,
         engine=engine,
         rebalance=rebalance,
-        watching=_watching(sensors, thresholds),
+        watching=_watching(sensors or "", thresholds or ""),
         link=parse_link(emulate_link) if isinstance(emulate_link, str) else emulate_link,
     )
     with _lock:

@@ -55,10 +55,11 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything `%exo status` shows. `refused` counts what was turned away, by reason."""
+    """Everything `%exo status` shows, at `at_s` (seconds since the epoch). `refused` counts what was turned away."""
 
     name: str
     node_id: str
+    at_s: float = 0.0
     bind: str = "127.0.0.1"
     nodes: tuple[NodeStatus, ...] = ()
     models: tuple[LoadedModel, ...] = ()

@@ -51,6 +51,11 @@ class Watching(msgspec.Struct, frozen=True, kw_only=True):
     device_s: float = 10.0
     rules: tuple[Rule, ...] = RULES
 
+    @property
+    def off(self) -> bool:
+        """Is nothing measured?"""
+        return not any((self.compute_s, self.memory_s, self.network_s, self.device_s))
+
     def rule(self, quantity: Quantity) -> Rule | None:
         """What is too much of something; None if nothing is."""
         return next((rule for rule in self.rules if rule.quantity == quantity), None)

@@ -67,7 +67,7 @@ def visiting(backend: Any, wait_s: float, *, wants_model: bool = False, **option
         wants_model: go on looking until a loaded model is known. A node that joins hears of it within a second.
         options: of `connect`.
     """
-    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1, **options)
+    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1, sensors="off", **options)
     try:
         deadline = time.monotonic() + wait_s
         _settle(cluster, deadline)

@@ -47,6 +47,7 @@ class GenerationView(View):
         tokens: with alternatives, to be listed below the answer; few figures if empty.
         state: overrides what the statistics say ("interrupted").
         error: what went wrong, if anything did.
+        warnings: of the cluster, said below the answer.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class GenerationView(View):
         tokens: Sequence[TokenEvent] = (),
         state: State | None = None,
         error: str = "",
+        warnings: Sequence[str] = (),
     ) -> None:
         self.answer, self.stats, self.config, self.tokens = text, stats, config, tuple(tokens)
         self.state: State = state or stats.finish or "running"
         self.roster = Roster(devices, stats.plan.devices)
+        self.warnings = tuple(map(clean, warnings))
         self.error = clean(self.roster.named(error))
 
     @property
@@ -82,7 +85,7 @@ class GenerationView(View):
         """What is said about the answer: what happened on the way, and its figures."""
         ending = [f"! {self._ending()}"] if self._ending() else []
         notices = [f"! {clean(remark)}" for remark in self.stats.notices]
-        return [*notices, *ending, f"[{figures(self.stats, self.state)}]"]
+        return [*notices, *ending, f"[{figures(self.stats, self.state)}]", *(f"! {one}" for one in self.warnings)]
 
     def _answer_html(self) -> str:
         waiting = self.running and not self.answer
@@ -95,6 +98,7 @@ class GenerationView(View):
             + "".join(html.notice(clean(remark)) for remark in self.stats.notices)
             + (html.notice(self._ending()) if self._ending() else "")
             + html.line(figures(self.stats, self.state), faint=True)
+            + "".join(map(html.notice, self.warnings))
         )
 
     def _tinted(self) -> str:

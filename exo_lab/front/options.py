@@ -22,7 +22,7 @@ from exo_lab.front.option import (
     unescape,
     weights,
 )
-from exo_lab.front.options_operating import MONITOR, NETWORK, TOPOLOGY
+from exo_lab.front.options_operating import ALERTS, MONITOR, NETWORK, SENSORS, THRESHOLDS, TOPOLOGY
 from exo_lab.front.options_planning import FIT, SIMULATE
 
 __all__ = ["Option", "Words", "names_list", "unescape"]
@@ -78,6 +78,8 @@ CONNECT = (
         default="ask",
         help="when nodes come or go and another plan is better: load it, say so, or say nothing (default: ask)",
     ),
+    SENSORS,
+    THRESHOLDS,
 )
 UP = (
     option("count", nargs="?", type=integer, default=3, metavar="N", help="how many kernels (default: 3)"),
@@ -197,6 +199,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("topology", "devices, links and who holds what; without `show`, live in JupyterLab", TOPOLOGY),
     Verb("network", "latency, bandwidth and loss between nodes, and what they mean for tokens a second", NETWORK),
     Verb("monitor", "nodes, links, tokens a second and alerts, live; in Jupyter the charts of telemetry", MONITOR),
+    Verb("alerts", "what is too much on which node, and what is predicted to become so", ALERTS),
     Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
     Verb(
         "telemetry",
@@ -246,7 +249,9 @@ VERBS: tuple[Verb, ...] = (
 )
 ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
-LOOKING = ("status", "nodes", "topology", "network", "monitor", "plan", *ON_PAPER, "load", "unload", "ask")
+LOOKING = (
+    "status", "nodes", "alerts", "topology", "network", "monitor", "plan", *ON_PAPER, "load", "unload", "ask",
+)  # fmt: skip
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:

@@ -1,4 +1,4 @@
-"""The options of the verbs of those who run a cluster: `topology`, `network`, `monitor`, `diagnose`."""
+"""The options of the verbs of those who run a cluster: `topology`, `network`, `alerts`, `monitor`, `diagnose`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from exo_lab.front.option import duration, option
 
 JSON = option("--json", action="store_true", help="as JSON, for programs: sizes in bytes, times in seconds")
 
+SENSORS = option(
+    "--sensors",
+    metavar="NAME=S,...",
+    help="seconds between readings of compute, memory, network, device; 0: never, off: none (default: 5, 3, 1, 10)",
+)
+THRESHOLDS = option(
+    "--thresholds",
+    metavar="NAME=N,...",
+    help="alerts above: compute and memory (percent), latency (ms), temperature (°C); 0: none (default: 90,85,100,80)",
+)
+ALERTS = (
+    option("--ack", metavar="ID", help="acknowledge this alert: it is known, and stays until it is over"),
+    JSON,
+)
 TOPOLOGY = (
     option("what", nargs="?", choices=("show",), metavar="show", help="this moment: a tree, or the form asked for"),
     option("--table", action="store_true", help="as text, two tables and not a tree"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.front import html
+from exo_lab.front.alerts_view import warnings
 from exo_lab.front.nodes_view import NodesView
 from exo_lab.front.strip import strip_svg, strip_text
 from exo_lab.front.text import clean, clean_name
@@ -39,7 +40,7 @@ class StatusView(View):
     def problems(self) -> list[str]:
         """What is wrong, and what to do: sentences of the node, and models that miss a node."""
         gone = [sentence for model in self.status.models if (sentence := self._missing(model))]
-        return [*map(clean, self.status.problems), *gone]
+        return [*map(clean, self.status.problems), *gone, *warnings(self.status)]
 
     def _missing(self, model: LoadedModel) -> str:
         """A sentence about the plan's nodes that are not alive; empty if all are."""

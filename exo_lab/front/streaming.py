@@ -13,7 +13,7 @@ from exo_lab.front.panel_cluster import Telling
 from exo_lab.front.views import generation_view
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from exo_lab.core.device import Device
     from exo_lab.core.status import LoadedModel
@@ -25,17 +25,28 @@ POLL_S = 0.1
 
 
 def stream(
-    generation: Generation, screen: Screen, devices: Sequence[Device] = (), models: Sequence[LoadedModel] = ()
+    generation: Generation,
+    screen: Screen,
+    devices: Sequence[Device] = (),
+    models: Sequence[LoadedModel] = (),
+    warnings: Callable[[], Sequence[str]] = tuple,
 ) -> None:
     """Draw until it is over. However it is left, the generation is over on every node.
+
+    Args:
+        generation: that runs.
+        screen: where it is drawn.
+        devices: for names and colours.
+        models: those that are loaded.
+        warnings: what else a person must hear of, asked when the answer is there.
 
     Raises:
         ExoError: what went wrong; the partial answer stays on the screen.
         KeyboardInterrupt: after it was cancelled and marked. It is passed on, so that "Run All" stops here.
     """
 
-    def picture(state: State | None = None) -> GenerationView:
-        return generation_view(generation, devices, models, state=state)
+    def picture(state: State | None = None, warnings: Sequence[str] = ()) -> GenerationView:
+        return generation_view(generation, devices, models, state=state, warnings=warnings)
 
     telling = Telling(generation, panel(), *ears())
     try:
@@ -52,6 +63,6 @@ def stream(
         if not generation.done:
             generation.cancel()
         telling.end()
-    screen.finish(picture())
+    screen.finish(picture(warnings=warnings()))
     if generation.error is not None:
         raise generation.error

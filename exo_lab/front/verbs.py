@@ -6,10 +6,12 @@ models are in `verbs_models`.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_simulate, verbs_views
+from exo_lab.front.alerts_view import warnings
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
@@ -51,6 +53,8 @@ def connect_options(args: Namespace) -> dict[str, Any]:
         "engine": args.engine,
         "rebalance": args.rebalance,
         "emulate_link": args.emulate_link,
+        "sensors": args.sensors,
+        "thresholds": args.thresholds,
     }
 
 
@@ -182,7 +186,13 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
     )
     if keep is not None:
         keep(generation)
-    stream(generation, desk.screen(), [node.device for node in cluster.nodes()], loaded)
+    stream(
+        generation,
+        desk.screen(),
+        [node.device for node in cluster.nodes()],
+        loaded,
+        lambda: warnings(cluster.status(), time.time()),
+    )
     return generation
 
 
@@ -209,6 +219,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "models": verbs_models.models,
     "token": token,
     "topology": verbs_views.topology,
+    "alerts": verbs_operating.alerts,
     "network": verbs_operating.network,
     "monitor": verbs_operating.monitor,
     "placement": verbs_views.placement,

@@ -1,4 +1,4 @@
-"""The verbs of those who run a cluster: `network test`, `monitor`, `diagnose`. `topology show` is in `verbs_views`."""
+"""The verbs of those who run a cluster: `alerts`, `network test`, `monitor`, `diagnose`. `topology show` is in `verbs_views`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from exo_lab.front.alerts_view import AlertsView
 from exo_lab.front.desk import progress_board
 from exo_lab.front.message_view import MessageView
 from exo_lab.front.monitor import Watch, checked_interval, run
@@ -21,6 +24,19 @@ if TYPE_CHECKING:
     from exo_lab.front.desk import Desk
     from exo_lab.front.frame import Frame
     from exo_lab.front.view import View
+
+
+def alerts(desk: Desk, args: Namespace) -> View:
+    """What is too much, and what is predicted; or say that somebody knows of it."""
+    cluster = desk.cluster()
+    if args.ack is not None:
+        cluster.acknowledge(args.ack)
+        return MessageView(f"Alert {args.ack} is acknowledged; it stays until it is over.")
+    status = cluster.status()
+    if args.json:
+        told = {"alerts": status.alerts, "forecasts": status.forecasts}
+        return TextView(msgspec.json.format(msgspec.json.encode(told)).decode())
+    return AlertsView(status)
 
 
 def network(desk: Desk, args: Namespace) -> None:

@@ -26,6 +26,7 @@ def generation_view(
     models: Sequence[LoadedModel] = (),
     *,
     state: State | None = None,
+    warnings: Sequence[str] = (),
 ) -> GenerationView:
     """A generation as it is now. It is not polled: what has arrived and was not taken is not shown."""
     stats = generation.stats
@@ -38,4 +39,5 @@ def generation_view(
         tokens=generation.tokens,
         state=state,
         error=str(generation.error or ""),
+        warnings=warnings,
     )

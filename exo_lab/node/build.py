@@ -221,5 +221,5 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         measure_speed=measure_speed,
         watching=options.watching,
         sensors=MachineSensors(gpus=NvidiaSensors()),
-        recorder=Recorder(history_folder(), device.name),
+        recorder=None if options.watching.off else Recorder(history_folder(), device.name),
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from exo_lab.core.telemetry import QUANTITIES, Series
-from exo_lab.telemetry.store import MINUTE_S, Store
+from exo_lab.telemetry.store import MINUTE_S, MINUTES_KEPT_S, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -123,6 +123,7 @@ class Recorder:
     def _own_file(self, folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         stem = re.sub(r"[^\w.-]", "_", self._name, flags=re.ASCII)[:60] or "node"
+        _forget_old(folder, self._clock())
         for number in range(1, FILES + 1):
             path = folder / f"{stem}{f'-{number}' if number > 1 else ''}.sqlite3"
             lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0, thread_local=False)
@@ -148,3 +149,13 @@ class Recorder:
         )
         if said != self.problem:
             log.warning("%s", self.problem)
+
+
+def _forget_old(folder: Path, now_s: float) -> None:
+    """Files that no node has written to for so long that everything in them is too old."""
+    for path in folder.glob("*.sqlite3"):
+        parts = [path.with_name(path.name + ending) for ending in ("", "-wal", "-shm", ".lock")]
+        written_s = max(part.stat().st_mtime for part in parts if part.exists())
+        if now_s - written_s > MINUTES_KEPT_S:
+            for part in parts:
+                part.unlink(missing_ok=True)

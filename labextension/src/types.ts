@@ -158,10 +158,11 @@ export interface StatusEvent {
   readonly predicts: boolean;
 }
 
-/** Everything `%exo status` shows. `refused` counts what was turned away, by reason. */
+/** Everything `%exo status` shows, at `at_s` (seconds since the epoch). `refused` counts what was turned away. */
 export interface ClusterStatus {
   readonly name: string;
   readonly node_id: string;
+  readonly at_s: number;
   readonly bind: string;
   readonly nodes: ReadonlyArray<NodeStatus>;
   readonly models: ReadonlyArray<LoadedModel>;

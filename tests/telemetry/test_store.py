@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,19 @@ def test_two_nodes_of_one_name_write_two_files(tmp_path):
     assert sorted(file.name for file in tmp_path.glob("*.sqlite3")) == ["twin-2.sqlite3", "twin.sqlite3"]
     one.close()
     two.close()
+
+
+def test_files_of_nodes_that_are_gone_for_a_week_are_deleted(tmp_path):
+    for name in ("old", "new"):
+        recorder = Recorder(tmp_path, name, Clock(time.time()))
+        recorder.flush()
+        recorder.close()
+    for file in tmp_path.glob("old*"):
+        os.utime(file, (NOON, NOON))
+    recorder = Recorder(tmp_path, "third", Clock(time.time()))
+    recorder.flush()
+    recorder.close()
+    assert sorted(file.name for file in tmp_path.glob("*.sqlite3")) == ["new.sqlite3", "third.sqlite3"]
 
 
 def test_a_full_disk_stops_nobody_and_loses_nothing(tmp_path):
