@@ -73,12 +73,12 @@ def names_of(status: ClusterStatus) -> dict[str, str]:
     return {node.device.id: clean_name(node.device.name) for node in status.nodes}
 
 
-def warnings(status: ClusterStatus, now_s: float) -> list[str]:
+def warnings(status: ClusterStatus) -> list[str]:
     """What a person who looks at something else must hear of: alerts that nobody has acknowledged, and forecasts."""
     names = names_of(status)
     loud = [alert for alert in status.alerts if alert.state == "raised"]
     return [
-        *(alert_sentence(alert, names, now_s) for alert in loud),
+        *(alert_sentence(alert, names, status.at_s) for alert in loud),
         *(forecast_sentence(forecast, names) for forecast in status.forecasts),
     ]
 
@@ -88,11 +88,10 @@ class AlertsView(View):
 
     Args:
         status: of the cluster.
-        now_s: seconds since the epoch.
     """
 
-    def __init__(self, status: ClusterStatus, now_s: float) -> None:
-        self.status, self.now_s = status, now_s
+    def __init__(self, status: ClusterStatus) -> None:
+        self.status = status
         self.names = names_of(status)
         self.emulated = [
             f"{entry.name} is emulated: {entry.emulated}"
@@ -125,7 +124,7 @@ class AlertsView(View):
                 subject(alert, self.names),
                 show_value(alert.quantity, alert.value),
                 show_value(alert.quantity, alert.threshold),
-                _whole_seconds(self.now_s - alert.since_s),
+                _whole_seconds(self.status.at_s - alert.since_s),
                 alert.state,
             )
             for alert in self.status.alerts

@@ -6,7 +6,6 @@ models are in `verbs_models`.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
@@ -191,7 +190,7 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
         desk.screen(),
         [node.device for node in cluster.nodes()],
         loaded,
-        lambda: warnings(cluster.status(), time.time()),
+        lambda: warnings(cluster.status()),
     )
     return generation
 

@@ -1,4 +1,4 @@
-"""The verbs of those who run a cluster: `alerts`, `network test`, `monitor`, `diagnose`. `topology show` is in `verbs_views`."""
+"""The verbs of those who run a cluster: `alerts`, `network test`, ... `topology show` is in `verbs_views`."""
 
 from __future__ import annotations
 

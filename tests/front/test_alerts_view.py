@@ -39,18 +39,18 @@ def device(status):
 def with_(status, *found, foreseen=()):
     from msgspec.structs import replace
 
-    return replace(status, alerts=found, forecasts=tuple(foreseen))
+    return replace(status, at_s=NOW, alerts=found, forecasts=tuple(foreseen))
 
 
 def test_an_alert_says_what_of_whom_how_much_and_for_how_long(status, device):
-    (text,) = warnings(with_(status, alert(device)), NOW)
+    (text,) = warnings(with_(status, alert(device)))
     assert text == f"memory of {device.name} is at 92 %, above 85 % for 40 s (alert 3fa2-1)"
 
 
 def test_a_forecast_says_that_it_is_predicted_and_how_sure(status, device):
-    (text,) = warnings(with_(status, foreseen=[forecast(device)]), NOW)
+    (text,) = warnings(with_(status, foreseen=[forecast(device)]))
     assert text == f"memory of {device.name} reaches 85 % in about 40 s (predicted, 90 % interval 31 s to 55 s)"
-    (text,) = warnings(with_(status, foreseen=[forecast(device, latest_s=None)]), NOW)
+    (text,) = warnings(with_(status, foreseen=[forecast(device, latest_s=None)]))
     assert text.endswith("in about 40 s (predicted, 90 % interval from 31 s on)")
 
 
@@ -58,32 +58,32 @@ def test_links_and_places_are_named(status, device):
     other = status.nodes[0].device
     link = alert(device, "latency", value=0.25, threshold=0.1, about=other.id)
     heat = alert(device, "temperature", value=81.2, threshold=80.0, about="cpu")
-    texts = warnings(with_(status, link, heat), NOW)
+    texts = warnings(with_(status, link, heat))
     assert texts[0].startswith(f"latency from {device.name} to {other.name} is at 250 ms, above 100 ms")
     assert texts[1].startswith(f"temperature (cpu) of {device.name} is at 81 °C, above 80 °C")
 
 
 def test_what_was_acknowledged_is_in_the_table_and_is_no_warning(status, device):
     shown = with_(status, alert(device, state="acknowledged"))
-    assert warnings(shown, NOW) == []
-    assert "acknowledged" in AlertsView(shown, NOW).text()
+    assert warnings(shown) == []
+    assert "acknowledged" in AlertsView(shown).text()
 
 
 def test_the_page_has_everything_in_text_and_html(status, device):
-    view = AlertsView(with_(status, alert(device), foreseen=[forecast(device)]), NOW)
+    view = AlertsView(with_(status, alert(device), foreseen=[forecast(device)]))
     for drawn in (view.text(), view.html()):
         for part in ("3fa2-1", f"memory of {device.name}", "92 %", "40 s", "raised", "predicted", "1 alert"):
             assert part in drawn
-    assert AlertsView(status, NOW).text() == "No alert, and nothing is foreseen."
+    assert AlertsView(status).text() == "No alert, and nothing is foreseen."
 
 
 def test_a_clock_of_another_machine_makes_no_negative_times(status, device):
-    assert "for 0 s" in warnings(with_(status, alert(device, since_s=NOW + 5)), NOW)[0]
+    assert "for 0 s" in warnings(with_(status, alert(device, since_s=NOW + 5)))[0]
 
 
 def test_ids_from_peers_are_harmless(status, device):
     evil = Alert(id="<b>\x1b[31m", node=device.id, quantity="memory", value=0.9, threshold=0.85, since_s=NOW)
-    view = AlertsView(with_(status, evil), NOW)
+    view = AlertsView(with_(status, evil))
     assert "\x1b" not in view.text()
     assert "<b>\x1b" not in view.html()
     assert "&lt;b&gt;" in view.html()
