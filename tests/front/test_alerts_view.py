@@ -135,3 +135,16 @@ def test_the_verb_shows_acknowledges_and_speaks_json(status, device):
     told = json.loads(run(cluster, "--json"))
     assert told["alerts"][0]["node"] == device.id
     assert told["forecasts"][0]["lead_s"] == 40.2
+
+
+# -- below an answer -------------------------------------------------------------------------------------------
+
+
+def test_an_answer_ends_with_what_is_too_much_now(run, cluster, monkeypatch):
+    plain = cluster.status()
+    told = with_(plain, alert(plain.nodes[1].device))
+    monkeypatch.setattr(type(cluster), "status", lambda self: told)
+    ran = run("%%exo\nWhat is the capital of France?")
+    assert "is at 92 %, above 85 % for 40 s" in ran.html()
+    assert "! memory of" in ran.text()
+    assert "is at 92 %" not in run("%%exo\nAgain").outputs[0]["data"]["text/html"]
