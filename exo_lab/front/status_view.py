@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exo_lab.front import html
-from exo_lab.front.alerts_view import warnings
+from exo_lab.front.alert_words import warnings
 from exo_lab.front.nodes_view import NodesView
 from exo_lab.front.strip import strip_svg, strip_text
 from exo_lab.front.text import clean, clean_name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_simulate, verbs_views
-from exo_lab.front.alerts_view import warnings
+from exo_lab.front.alert_words import warnings
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView

@@ -7,7 +7,8 @@ import pytest
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.telemetry import Alert, Forecast
-from exo_lab.front.alerts_view import AlertsView, show_value, warnings
+from exo_lab.front.alert_words import show_quantity, warnings
+from exo_lab.front.alerts_view import AlertsView
 from exo_lab.front.arguments import parser
 from exo_lab.front.status_view import StatusView
 from exo_lab.front.verbs_operating import alerts
@@ -97,11 +98,11 @@ def test_status_says_what_is_too_much(status, device):
     ("quantity", "value", "shown"),
     [
         ("memory", 0.853, "85 %"), ("compute", 1.2, "120 %"), ("latency", 0.1, "100 ms"),
-        ("temperature", 80.4, "80 °C"), ("bandwidth", 1.25e8, "125 MB/s"),
+        ("temperature", 80.4, "80 °C"), ("bandwidth", 1.25e8, "1.00 Gbit/s"),
     ],
 )  # fmt: skip
 def test_readings_are_shown_as_people_say_them(quantity, value, shown):
-    assert show_value(quantity, value) == shown
+    assert show_quantity(quantity, value) == shown
 
 
 # -- the verb --------------------------------------------------------------------------------------------------
