@@ -94,12 +94,16 @@ def image_of(path: Path, name: str) -> Image:
         name: what it is called, for errors.
 
     Raises:
-        CorruptModel, UnsupportedModel: it is none that could be run here.
+        CorruptModel, UnsupportedModel: its headers cannot be read. Whether it can be run, who opens it sees.
     """
-    source = open_file(path, name)
-    source.close()
-    listed = [image_file(kind, one) for kind, one in files_of(path)]
-    return Image(source.config.digest, tuple(listed), tuple(merged(file.tensors) for file in listed))
+    if path.suffix.lower() == ".gguf":
+        header = read_header(path, lists=False)  # once: it takes a moment
+        digest, listed = header.digest, [_image_file("gguf", path, header.tensors.values())]
+    else:
+        source = open_file(path, name)
+        source.close()
+        digest, listed = source.config.digest, [image_file(kind, one) for kind, one in files_of(path)]
+    return Image(digest, tuple(listed), tuple(merged(file.tensors) for file in listed))
 
 
 def files_of(path: Path) -> list[tuple[FileKind, Path]]:
@@ -115,8 +119,12 @@ def files_of(path: Path) -> list[tuple[FileKind, Path]]:
 
 def image_file(kind: FileKind, path: Path) -> ImageFile:
     """A file that is here, at least its header. CorruptModel as `read_header`."""
+    return _image_file(kind, path, tensors_in(kind, path))
+
+
+def _image_file(kind: FileKind, path: Path, infos: Iterable[TensorInfo]) -> ImageFile:
     size, changed = _stamp(path)
-    tensors = tuple(sorted((info.offset, info.offset + info.nbytes) for info in tensors_in(kind, path) if info.nbytes))
+    tensors = tuple(sorted((info.offset, info.offset + info.nbytes) for info in infos if info.nbytes))
     return ImageFile(kind, path, size, tensors[0][0] if tensors else size, tensors, changed)
 
 

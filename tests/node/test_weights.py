@@ -21,7 +21,7 @@ from exo_lab.models.gguf_header import read_header
 from exo_lab.models.open import open_file
 from exo_lab.models.store import ModelStore
 from exo_lab.node import holders, planner
-from tests.node.clusters import MODEL, until
+from tests.node.clusters import MODEL, tokens_of, until
 from tests.node.lending import MADE, lending
 
 
@@ -506,5 +506,26 @@ def test_two_stores_of_one_machine_wait_for_each_other_and_share_what_came(tmp_p
             once = made.source.config.total_bytes + 2 * header
             assert here.lent(0) + here.lent(1) + here.lent(2) < once + 100_000
             assert await made.answer() == made.expected()
+
+    asyncio.run(check())
+
+
+def test_a_node_that_gives_weights_goes_on_answering_meanwhile(tmp_path):
+    async def check():
+        path = MADE["gguf"](tmp_path / "files")
+        async with lending(path, tmp_path) as here:
+            made = here.made
+            for name, own in (("n0", path), ("n1", None)):
+                await here.add(name, own)
+            await made.all_met()
+            plan = await made.load((4,), (0,))
+            made.gates["n0"].close_before(4)
+            asked = made.ask(0)
+            await until(made.gates["n0"].reached.is_set, "an answer is being computed")
+            await made.load((4,), (1,), by=1)
+            assert not asked.over.is_set()
+            assert made[0].plans[MODEL] != plan
+            made.gates["n0"].open()
+            assert await tokens_of(asked) == made.expected() == await made.answer(1)
 
     asyncio.run(check())
