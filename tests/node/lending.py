@@ -80,3 +80,14 @@ async def lending(path: Path, folder: Path, **options: Any) -> AsyncIterator[Len
             yield Lending(made, folder)
     finally:
         source.close()
+
+
+@contextlib.asynccontextmanager
+async def lenders(folder: Path, have: int, lack: int) -> AsyncIterator[Lending]:
+    """Nodes that have the file of a tiny model, n0 and so on, then nodes that lack it; all have met."""
+    path = gguf_at(folder / "files")
+    async with lending(path, folder) as here:
+        for number in range(have + lack):
+            await here.add(f"n{number}", path if number < have else None)
+        await here.made.all_met()
+        yield here

@@ -22,7 +22,7 @@ from exo_lab.models.open import open_file
 from exo_lab.models.store import ModelStore
 from exo_lab.node import holders, planner
 from tests.node.clusters import MODEL, tokens_of, until
-from tests.node.lending import MADE, lending
+from tests.node.lending import MADE, lenders, lending
 
 
 @pytest.mark.parametrize("form", MADE)
@@ -86,12 +86,8 @@ def test_any_cut_of_fetched_tensors_gives_the_tokens_of_the_uncut_model(tmp_path
 
 def test_several_holders_each_with_a_part_make_a_whole_together(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=3) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None), ("n2", None), ("n3", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made.load((1, 1, 2))  # n1 and n2 have a part each now
             await made.load((1, 1, 2), (1, 0, 2))  # and n1 another one
             made.cut_off(0)
@@ -107,12 +103,8 @@ def test_several_holders_each_with_a_part_make_a_whole_together(tmp_path):
 
 def test_what_nobody_has_any_more_is_an_error_that_says_so_and_what_came_is_kept(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=2) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None), ("n2", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made.load((2, 2), (0, 1))
             made.cut_off(0)
             await until(lambda: len(made[2].members.alive()) == 1, "the one with the file is gone")
@@ -127,12 +119,8 @@ def test_what_nobody_has_any_more_is_an_error_that_says_so_and_what_came_is_kept
 
 def test_after_repartition_a_node_fetches_only_what_it_lacks(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            await here.add("n0", path)
-            await here.add("n1")
-            await made.all_met()
             await made.load((2, 2))
             first = here.lent(0)
             await made.load((1, 3))
@@ -148,12 +136,8 @@ def test_after_repartition_a_node_fetches_only_what_it_lacks(tmp_path):
 
 def test_a_holder_that_dies_in_the_middle_is_replaced_by_another(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=2, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", path), ("n2", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made[2].borrower.outline(MODEL)
             lender, asked = made[1].lender, []
             answer = lender.answer
@@ -186,12 +170,8 @@ def after(condition, answer):
 
 def test_a_slow_holder_is_relieved_of_what_it_is_at(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=2, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", path), ("n2", None)):
-                await here.add(name, own)
-            await made.all_met()
             lender, over = made[1].lender, asyncio.Event()
             answer = lender.answer
 
@@ -223,12 +203,8 @@ def flipping(answer, what):
 
 def test_a_holder_that_sends_a_flipped_byte_is_refused_by_name_and_another_is_used(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=2, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", path), ("n2", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made[2].borrower.outline(MODEL)
             header = here.partial(2).image().files[0].header
             lies = []
@@ -251,12 +227,8 @@ def test_a_holder_that_sends_a_flipped_byte_is_refused_by_name_and_another_is_us
 
 def test_a_header_that_does_not_make_the_digest_is_refused_and_another_nodes_is_used(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=2, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", path), ("n2", None)):
-                await here.add(name, own)
-            await made.all_met()
             header = made[0].parts.store.whole(MODEL).files[0].header
             for liar in (0, 1):
                 if made[2].parts.store.folder.exists():
@@ -309,12 +281,8 @@ def damaged_copy(path, other):
 
 def test_what_came_before_an_interruption_is_not_fetched_again_and_damage_is_found(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made[1].borrower.outline(MODEL)
             answer = made[0].lender.answer
             kept = here.partial(1)
@@ -375,12 +343,8 @@ def test_what_came_before_an_interruption_is_not_fetched_again_and_damage_is_fou
 )
 def test_a_question_for_what_is_not_a_models_is_refused(tmp_path, question, says):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            await here.add("n0", path)
-            await here.add("n1")
-            await made.all_met()
             ask, address = made[1].parts.control.request, made[0].card.control
             await ask(address, FindWeights(name=MODEL), timeout_s=9)
             real = made.source.config.digest
@@ -396,12 +360,8 @@ def test_a_question_for_what_is_not_a_models_is_refused(tmp_path, question, says
 
 def test_of_a_part_nothing_is_given_that_is_not_there(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None)):
-                await here.add(name, own)
-            await made.all_met()
             await made.load((2, 2))
             ask, address = made[0].parts.control.request, made[1].card.control
             digest, partial = made.source.config.digest, here.partial(1)
@@ -443,12 +403,8 @@ def test_two_models_of_one_name_never_mix(tmp_path):
 
 def test_a_disk_that_is_full_is_an_error_that_says_where_and_what_to_do(tmp_path, monkeypatch):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None)):
-                await here.add(name, own)
-            await made.all_met()
             with monkeypatch.context() as patch:
                 patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
                 with pytest.raises(ModelError, match=r"take \d\.\d MB, .* has room for 0\.0 MB.*EXO_LAB_CACHE"):
@@ -512,12 +468,8 @@ def test_two_stores_of_one_machine_wait_for_each_other_and_share_what_came(tmp_p
 
 def test_a_node_that_gives_weights_goes_on_answering_meanwhile(tmp_path):
     async def check():
-        path = MADE["gguf"](tmp_path / "files")
-        async with lending(path, tmp_path) as here:
+        async with lenders(tmp_path, have=1, lack=1) as here:
             made = here.made
-            for name, own in (("n0", path), ("n1", None)):
-                await here.add(name, own)
-            await made.all_met()
             plan = await made.load((4,), (0,))
             made.gates["n0"].close_before(4)
             asked = made.ask(0)
