@@ -11,14 +11,16 @@ import asyncio
 import logging
 import statistics
 import sys
-import threading
 import time
 from collections import Counter
 from typing import Any
 
+import zmq
+
 from benchmarks.measure import report
 from tests.faults.kernel_storm import KINDS as KERNEL_KINDS
 from tests.faults.kernel_storm import KernelStorm
+from tests.faults.leftovers import held, left
 from tests.faults.storm import KINDS, Outcome, storm, tally
 
 A_CLUSTER = 100  # faults on one cluster, then a fresh one
@@ -59,39 +61,40 @@ def kernel_tally(found: list[dict[str, Any]]) -> dict[str, Counter[str]]:
 
 
 def main() -> int:
-    """1 if a token was wrong, a generation hung, or a thread was left."""
+    """1 if a token was wrong, a generation hung, or something was left behind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="faults on twins")
     parser.add_argument("--kernels", type=int, default=12, help="signals to real kernels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.getLogger("exo_lab").setLevel(logging.ERROR)  # every refused frame is reported otherwise
-    threads = threading.active_count()
+    zmq.Context.instance().socket(zmq.PAIR).close()  # jupyter_client's context lives as long as the process
+    before = held()
     started = time.perf_counter()
     twins = on_twins(args.count, args.seed)
     twins_s = time.perf_counter() - started
-    left = threading.active_count() - threads
     kernels = on_kernels(args.kernels, args.seed)
+    more = left(before)
     figures = {**tally(twins), **kernel_tally(kernels)}
     total: Counter[str] = sum(figures.values(), Counter())
     rows = [[kind, *(str(counts[name]) for name in FIGURES)] for kind, counts in [*figures.items(), ("all", total)]]
     report(
         "faults",
-        f"{total['faults']} faults, seed {args.seed}; {left} threads left",
+        f"{total['faults']} faults, seed {args.seed}; left behind: {dict(more) or 'nothing'}",
         ["fault", *FIGURES],
         rows,
         {
             "seed": args.seed,
             "by_kind": {kind: dict(counts) for kind, counts in figures.items()},
             "total": dict(total),
-            "threads_left": left,
+            "left_behind": dict(more),
             "twins_s": twins_s,
             "twins_median_s": statistics.median(one.seconds for one in twins) if twins else None,
             "errors": sorted({error for one in twins for error in one.errors}),
             "kernels": kernels,
         },
     )
-    return 1 if total["wrong"] or total["hung"] or left > 0 else 0
+    return 1 if total["wrong"] or total["hung"] or more else 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import os
 import time
 
 import pytest
+import zmq
 
 from tests.faults.kernel_storm import KINDS, KernelStorm
+from tests.faults.leftovers import nothing_left
 
 pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -18,7 +20,8 @@ LOAD_S = 8.0
 
 @pytest.fixture(scope="module")
 def weather(real_model):
-    with KernelStorm(seed=5) as made:
+    zmq.Context.instance().socket(zmq.PAIR).close()  # jupyter_client's context lives as long as the process
+    with nothing_left(), KernelStorm(seed=5) as made:
         yield made
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.faults.leftovers import nothing_left
 from tests.faults.storm import KINDS, storm
 
 pytestmark = pytest.mark.timeout(420)
@@ -17,7 +18,8 @@ FAULTS = 200
 def test_faults_at_random_tokens_change_no_token_and_hang_nothing(seed):
     count = FAULTS // len(SEEDS)
     kinds = tuple(KINDS[(seed + number) % len(KINDS)] for number in range(len(KINDS)))  # every kind, often enough
-    outcomes = asyncio.run(storm(count, seed, kinds))
+    with nothing_left():
+        outcomes = asyncio.run(storm(count, seed, kinds))
     assert len(outcomes) == count
     assert [one.hung for one in outcomes if one.hung] == []
     assert [one.wrong for one in outcomes if one.wrong] == []
