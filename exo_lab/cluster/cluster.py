@@ -22,7 +22,7 @@ from exo_lab.cluster.rebalance import Rebalancer, policy_of
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
-from exo_lab.node.build import build
+from exo_lab.node.build import build, make_timing
 from exo_lab.node.node import Node
 from exo_lab.node.reuse import REUSED
 from exo_lab.node.thread import ControlThread
@@ -62,10 +62,10 @@ class Cluster(Models, Measurements):
         self._kernels: Kernels | None = None
         self._closed = False
         self.network_report: NetworkReport | None = None  # of the latest test that this process asked for
-        policy = policy_of(options.rebalance)
+        policy, timing = policy_of(options.rebalance), make_timing(options.power)
         made = parts or build(options, token)
         self._thread = ControlThread(f"exo-control-{made.device.name}")
-        self.node = Node(made, software=f"exo_lab {__version__}")
+        self.node = Node(made, software=f"exo_lab {__version__}", timing=timing)
         self._rebalancer = Rebalancer(self.node, policy)
         try:
             self._thread.run(self.node.start(), START_TIMEOUT_S)

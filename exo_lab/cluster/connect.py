@@ -44,6 +44,7 @@ def connect(
     threads: int = 0,
     engine: str = "auto",
     rebalance: str = "ask",
+    power: str = "auto",
     sensors: str | None = None,
     thresholds: str | None = None,
     emulate_link: str | EmulatedLink | None = None,
@@ -65,6 +66,8 @@ def connect(
         engine: "auto", "torch", "numpy".
         rebalance: what to do when nodes come or go and another plan is better: "auto" loads it, "ask" says what it
             would give, "never". Also `Cluster.rebalance`.
+        power: "low" pings and measures seldom, and the others ping this node seldom, so that a loss is noticed later;
+            "normal"; "auto" is low if this machine runs on its battery now.
         sensors: seconds between readings, `compute=5,memory=3,network=1,device=10` (these are the defaults; 0: never),
             or "off". What is not named is as in `EXO_LAB_SENSORS`.
         thresholds: above which there is an alert, `compute=90,memory=85,latency=100,temperature=80` (percent, percent,
@@ -93,6 +96,7 @@ def connect(
         threads=threads,
         engine=engine,
         rebalance=rebalance,
+        power=power,
         watching=_watching(sensors or "", thresholds or ""),
         link=parse_link(emulate_link) if isinstance(emulate_link, str) else emulate_link,
     )

@@ -29,6 +29,7 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
         memory_available_bytes=node.memory_available_bytes(),
         compute=node.sensing.vitals.value("compute"),
         temperature_c=node.sensing.vitals.value("temperature"),
+        low_power=node.card.heartbeat_s > 0,
         how_found="this node",
     )
     peers = [
@@ -43,6 +44,7 @@ def node_statuses(node: Node) -> tuple[NodeStatus, ...]:
             memory_available_bytes=peer.memory_available_bytes,
             compute=peer.vitals.value("compute"),
             temperature_c=peer.vitals.value("temperature"),
+            low_power=peer.card.heartbeat_s > 0,
             how_found=peer.found_by,
         )
         for peer in node.members.peers.values()

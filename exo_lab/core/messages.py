@@ -30,7 +30,8 @@ class NodeCard(msgspec.Struct, frozen=True, kw_only=True):
     """How a node introduces itself. `signature` is Ed25519 over the card encoded with an empty signature.
 
     `device.id` is derived from `public_key`, so nobody can take another's id. `version` rises with every
-    change of the card. Addresses are ZeroMQ endpoints, e.g. `tcp://127.0.0.1:43211`.
+    change of the card. Addresses are ZeroMQ endpoints, e.g. `tcp://127.0.0.1:43211`. `heartbeat_s`: it is to be
+    pinged that seldom, to save its battery; 0: as everybody.
     """
 
     device: Device
@@ -43,6 +44,7 @@ class NodeCard(msgspec.Struct, frozen=True, kw_only=True):
     software: str = ""
     pid: int = 0
     host: str = ""
+    heartbeat_s: float = 0.0
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):

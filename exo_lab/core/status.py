@@ -36,6 +36,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory_available_bytes: int | None = None
     compute: float | None = None  # FLOPs computed of those that it could, in [0, 1], over its last few seconds
     temperature_c: float | None = None  # of its hottest sensor
+    low_power: bool = False  # it is pinged seldom, so its loss would be noticed later
     how_found: str = ""  # "loopback registry", "peers.toml", ...
 
 

@@ -57,8 +57,8 @@ class NodesView(View):
         name = f"<b>{html.esc(entry.name)}</b>" + (" (this one)" if node.is_self else "")
         if entry.emulated:
             name += "<br>" + html.badge(f"emulated: {entry.emulated}")
-        since = f" {html.esc(row.since)}" if row.since else ""
-        state = f'<span style="color:{colour}" aria-hidden="true">{symbol}</span> {word}{since}'
+        remark = f" {html.esc(row.remark)}" if row.remark else ""
+        state = f'<span style="color:{colour}" aria-hidden="true">{symbol}</span> {word}{remark}'
         mark = swatch(entry.mark, emulated=bool(entry.emulated))
         cells = (html.esc(row.memory), html.stacked(row.latency, row.link), html.esc(row.load), html.esc(row.engines))
         chip, address = html.stacked(row.chip, row.speed), html.stacked(row.address, row.found)
@@ -72,7 +72,7 @@ class NodesView(View):
             entry, row = self.roster[node.device.id], _row(node, held)
             symbol, word, _ = LIVENESS[node.liveness]
             name = entry.name + " (this one)" * node.is_self
-            state = f"{symbol} {word} {row.since}".rstrip()
+            state = f"{symbol} {word} {row.remark}".rstrip()
             emulated = f"emulated: {entry.emulated}" if entry.emulated else ""
             cells = (row.layers, row.chip, row.speed, row.memory, row.latency, row.link, row.load, row.engines)
             rows.append((entry.mark.symbol, name, state, *cells, row.address, row.found, emulated))
@@ -92,7 +92,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     engines: str
     address: str
     found: str
-    since: str
+    remark: str
 
 
 def _row(node: NodeStatus, held: dict[str, list[str]]) -> _Row:
@@ -110,7 +110,7 @@ def _row(node: NodeStatus, held: dict[str, list[str]]) -> _Row:
         engines=clean(", ".join(device.engines), 60),
         address=clean(node.address, 80).removeprefix("tcp://"),
         found=clean(node.how_found, 60),
-        since=f"(silent for {show_seconds(node.seen_s_ago or 0.0)})" if silent else "",
+        remark=f"(silent for {show_seconds(node.seen_s_ago or 0.0)})" if silent else "(low power)" * node.low_power,
     )
 
 

@@ -73,6 +73,12 @@ CONNECT = (
     THREADS,
     ENGINE,
     option(
+        "--power",
+        choices=("low", "normal", "auto"),
+        default="auto",
+        help="low saves a battery: few pings, so that a loss is noticed later; auto: low if on battery (default)",
+    ),
+    option(
         "--rebalance",
         choices=("auto", "ask", "never"),
         default="ask",

@@ -51,6 +51,7 @@ def connect_options(args: Namespace) -> dict[str, Any]:
         "threads": args.threads or 0,
         "engine": args.engine,
         "rebalance": args.rebalance,
+        "power": args.power,
         "emulate_link": args.emulate_link,
         "sensors": args.sensors,
         "thresholds": args.thresholds,
@@ -59,6 +60,7 @@ def connect_options(args: Namespace) -> dict[str, Any]:
 
 UNSET: dict[str, Any] = {
     "lan": False, "port": 0, "memory": 0, "slow": 1.0, "threads": 0, "engine": "auto", "rebalance": "ask",
+    "power": "auto",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from exo_lab.core.errors import ConfigError
 from exo_lab.node.model_names import model_folders
 from exo_lab.node.own_speed import SpeedProbe, wanted
 from exo_lab.node.parts import NodeOptions, NodeParts, SpeedMeter
+from exo_lab.node.timing import LOW_POWER, Timing
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from exo_lab.transport.keys import Identity
     from exo_lab.transport.secure import SecureContext
 
+POWERS = ("normal", "low", "auto")
 ENGINES = ("torch", "numpy")
 HISTORY_VARIABLE = "EXO_LAB_HISTORY"  # a folder; "off": measurements are kept in memory
 DISCOVERIES = ("loopback", "udp", "mdns", "tailscale", "manual", "given")
@@ -155,6 +157,21 @@ def data_port(context: SecureContext, options: NodeOptions, port: int) -> DataPo
     from exo_lab.transport.emulated import EmulatedPort
 
     return EmulatedPort(made, options.link)
+
+
+def make_timing(power: str) -> Timing:
+    """How long a node waits for what, by how it is to use power. ConfigError: not one of `POWERS`."""
+    match power:
+        case "normal":
+            return Timing()
+        case "low":
+            return LOW_POWER
+        case "auto":
+            from exo_lab.telemetry.power import on_battery
+
+            return LOW_POWER if on_battery() else Timing()
+        case _:
+            raise ConfigError(f"no use of power {power!r}; there are {', '.join(POWERS)}")
 
 
 def build(options: NodeOptions, token: str) -> NodeParts:

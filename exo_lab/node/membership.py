@@ -20,6 +20,7 @@ from exo_lab.discovery.merge import move
 
 LOST_AFTER_S = 2.0  # silence that means loss, where nothing is known that excuses it
 BUSY_LOST_AFTER_S = 8.0  # where something does
+MISSED_PINGS = 3  # a peer that is pinged seldom is not lost before so many went unanswered
 SLOW_ROUND_TRIPS = 8  # a peer that answers slowly may be silent for so many of its round trips
 FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
 
@@ -207,18 +208,22 @@ def step(members: Members, event: Event) -> Members:
             return members
 
 
-def patience_s(peer: Peer, process: Process, lost_after_s: float, busy_lost_after_s: float) -> float:
+def patience_s(
+    peer: Peer, process: Process, lost_after_s: float, busy_lost_after_s: float, every_s: float = 0.0
+) -> float:
     """How long a peer may be silent.
 
     One whose process runs on this machine, or which said that it was loading, is only busy: an import of a large
-    library alone stops a control thread for a second. A stopped process is not going to answer.
+    library alone stops a control thread for a second. A stopped process is not going to answer. Of one that is asked
+    every `every_s` only, silence of that length says nothing.
     """
     if process == "stopped":
         return lost_after_s
+    few_s = MISSED_PINGS * every_s
     if process == "running" or peer.busy:
-        return busy_lost_after_s
+        return max(busy_lost_after_s, few_s)
     slow_s = SLOW_ROUND_TRIPS * 2 * (peer.latency_s or 0.0)
-    return min(max(lost_after_s, slow_s), busy_lost_after_s) if busy_lost_after_s > lost_after_s else lost_after_s
+    return max(lost_after_s, min(slow_s, busy_lost_after_s), few_s)
 
 
 def newly_lost(before: Members, after: Members) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import psutil
 from exo_lab.core import messages as msg
 from exo_lab.node.answers import answer
 from exo_lab.node.borrower import Borrower
+from exo_lab.node.cadence import Due, interval_s
 from exo_lab.node.catching_up import catch_up, get_to_know
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
@@ -36,6 +37,7 @@ from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
+from exo_lab.node.processes import host_id
 from exo_lab.node.recovery import Recovery
 from exo_lab.node.ring import Ring
 from exo_lab.node.sensing import Sensing
@@ -70,7 +72,9 @@ class Node:
         self.load, self.stopped = Load(), False
         # Of a device that has only its network emulated, memory is what there is.
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
-        card = msg.NodeCard(device=self.device, control="", data="", software=software)
+        card = msg.NodeCard(
+            device=self.device, control="", data="", software=software, heartbeat_s=self.timing.heartbeat_s
+        )
         self.peers = Peers(parts.control, parts.identity, self.problems, card, self, self.timing, self._refused)
         self.stages = Stages(
             self.id, slowdown=self.device.slowdown, memory_limit_bytes=limit, free_bytes=self._free_bytes
@@ -104,7 +108,7 @@ class Node:
                 data=self.parts.data.address,
                 version=time.time_ns() // 1_000_000,
                 pid=os.getpid(),
-                host=_host(),
+                host=host_id(),
             )
         )
         self.recovery.start()
@@ -280,17 +284,11 @@ class Node:
 
     async def _measure_links(self) -> None:
         """Now and then, for ever. The data thread does it if it has nothing to do."""
+        every_s = self.timing.measure_every_s
+        seldom = every_s / self.timing.ping_every_s
+        due = Due(every_s, lambda peer: interval_s(every_s, seldom * interval_s(0.0, peer.card.heartbeat_s)))
         while True:
-            await asyncio.sleep(self.timing.measure_every_s)
-            peers = tuple(peer.id for peer in self.members.alive())
+            await asyncio.sleep(every_s)
+            peers = tuple(peer.id for peer in due.take(self.members.alive(), time.monotonic()))
             if peers:
                 self.ring.post(Measure(peers))
-
-
-def _host() -> str:
-    """Names this machine, so that nodes see that they share it: the boot id where there is one."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123 - not a path of ours
-            return file.read().strip()
-    except OSError:
-        return f"{uuid.getnode():012x}"

@@ -1,8 +1,10 @@
-"""What this machine knows of another node's process, if it runs here too."""
+"""Which machine this is, and what it knows of another node's process, if that runs here too."""
 
 from __future__ import annotations
 
 import os
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -10,6 +12,14 @@ import psutil
 if TYPE_CHECKING:
     from exo_lab.core.messages import NodeCard
     from exo_lab.node.membership import Process
+
+
+def host_id() -> str:
+    """Names this machine, so that nodes see that they share it: the boot id where there is one."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{uuid.getnode():012x}"
 
 
 def process_of(card: NodeCard, mine: NodeCard) -> Process:

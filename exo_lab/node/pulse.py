@@ -15,6 +15,7 @@ from exo_lab.core.errors import ExoError, PeerUnreachable
 from exo_lab.core.messages import Ping, Pong
 from exo_lab.core.telemetry import believed
 from exo_lab.node import membership as m
+from exo_lab.node.cadence import Due, interval_s
 from exo_lab.node.processes import process_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,14 @@ class Pulse:
     def __init__(self, peers: Peers, control: ControlPort, timing: Timing) -> None:
         self._peers, self._control, self._timing = peers, control, timing
         self._beat_at = time.monotonic()
+        self._due = Due(timing.ping_every_s, self._ask_every_s)
+
+    def _every_s(self, peer: m.Peer) -> float:
+        return interval_s(self._timing.ping_every_s, peer.card.heartbeat_s)
+
+    def _ask_every_s(self, peer: m.Peer) -> float:
+        """Who did not answer is asked again soon, battery or not: whether it is lost is to be known."""
+        return self._timing.ping_every_s if peer.liveness == "suspect" else self._every_s(peer)
 
     def watch(self, tasks: Tasks) -> None:
         """Look after broken connections, in tasks of the node's."""
@@ -51,7 +60,7 @@ class Pulse:
             under_way: dict[str, asyncio.Task[object]] = {}
             while True:
                 sequence += 1
-                for peer in self._peers.members.alive():
+                for peer in self._due.take(self._peers.members.alive(), time.monotonic()):
                     if peer.id not in under_way or under_way[peer.id].done():
                         under_way[peer.id] = pings.create_task(self._ping(peer, sequence, self._timing.ping_timeout_s))
                 under_way = {key: task for key, task in under_way.items() if not task.done()}
@@ -105,7 +114,9 @@ class Pulse:
             self._peers.apply(m.Gone(id=peer.id, now=now))
             return
         known = self._peers.members.peers.get(peer.id, peer)
-        patience_s = m.patience_s(known, process, self._timing.lost_after_s, self._timing.busy_lost_after_s)
+        patience_s = m.patience_s(
+            known, process, self._timing.lost_after_s, self._timing.busy_lost_after_s, self._every_s(known)
+        )
         self._peers.apply(m.Silent(id=peer.id, now=now, lost_after_s=patience_s))
         if peer.liveness == "suspect":  # the second time in a row: perhaps it is the link, and there is another
             self._peers.doubt_way(peer.control)

@@ -192,6 +192,7 @@ export interface NodeStatus {
   readonly memory_available_bytes: number | null;
   readonly compute: number | null;
   readonly temperature_c: number | null;
+  readonly low_power: boolean;
   readonly how_found: string;
 }
 
