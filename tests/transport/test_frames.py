@@ -210,7 +210,7 @@ def test_values_that_core_forbids_are_refused_as_frames():
         decode_control(b"C\x01" + msgspec.msgpack.encode({"type": "Plans", "plans": [plan], "models": []}))
     spec = {"requester": "a", "reply_to": "b", "sampling": {"top_p": 7.0}, "eos": [], "prompt_tokens": 1,
             "total_tokens": 2}  # fmt: skip
-    step = {**msgspec.to_builtins(STEP), "spec": spec}
+    step = {**msgspec.to_builtins(STEP, builtin_types=(bytes,)), "spec": spec}
     with pytest.raises(FrameError, match="top_p"):
         decode([b"D\x01", pack(step)])
 
