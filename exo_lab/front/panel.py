@@ -68,6 +68,10 @@ class PanelCluster(Protocol):
         """End one generation, or all; how many were running."""
         ...
 
+    def acknowledge(self, alert: str) -> None:
+        """Somebody has seen an alert."""
+        ...
+
 
 class Panel:
     """All front ends of this kernel.
@@ -166,6 +170,9 @@ class Panel:
                 return m.Stopped(id=id_, count=self._cluster().cancel(which))
             case m.Refresh(id=id_):
                 self.changed()
+                return m.Acknowledged(id=id_)
+            case m.AcknowledgeAlert(id=id_, alert=alert):
+                self._cluster().acknowledge(alert)
                 return m.Acknowledged(id=id_)
             case _:
                 raise AssertionError(f"{type(request).__name__} is answered elsewhere")

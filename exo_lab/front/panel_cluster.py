@@ -93,6 +93,10 @@ class ClusterView:
             self.cluster.node.cancel(one)
         return len(running)
 
+    def acknowledge(self, alert: str) -> None:
+        """Tell the node whose alert it is."""
+        self.cluster.acknowledge(alert)
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _loaded(self, change: PlanChange) -> LoadedModel:

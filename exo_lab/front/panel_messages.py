@@ -75,7 +75,13 @@ class Refresh(_Request, frozen=True, kw_only=True, tag="refresh"):
     """Say again how things are. Answered by `StatusEvent`, as an event, and `Acknowledged`."""
 
 
-PanelRequest = WhatIf | Apply | StopGeneration | Refresh
+class AcknowledgeAlert(_Request, frozen=True, kw_only=True, tag="acknowledge-alert"):
+    """Somebody has seen this alert. Answered by `Acknowledged` when its node knows."""
+
+    alert: Short
+
+
+PanelRequest = WhatIf | Apply | StopGeneration | Refresh | AcknowledgeAlert
 
 
 # -- answers -----------------------------------------------------------------------------------------------
@@ -130,7 +136,7 @@ class Stopped(_Message, frozen=True, kw_only=True, tag="stopped"):
 
 
 class Acknowledged(_Message, frozen=True, kw_only=True, tag="acknowledged"):
-    """Answers `Refresh`."""
+    """Answers `Refresh` and `AcknowledgeAlert`."""
 
     id: str
 

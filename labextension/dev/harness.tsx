@@ -11,7 +11,15 @@ import { Empty, PanelView } from '../src/panelView';
 import { ServerWatch } from '../src/serverWatch';
 import { english } from '../src/text';
 import { Tuning } from '../src/tuning';
-import { GenerationStats, PanelAnswer, PanelEvent, Prediction, StatusEvent, TokenEvent } from '../src/types';
+import {
+  ClusterStatus,
+  GenerationStats,
+  PanelAnswer,
+  PanelEvent,
+  Prediction,
+  StatusEvent,
+  TokenEvent
+} from '../src/types';
 
 const status = fixtures.status as unknown as StatusEvent;
 const actions = { connect: note, look: note, insert: note, openDashboard: note };
@@ -62,6 +70,9 @@ if (sample === null) {
   throw new Error('the fixture has no status');
 }
 say(status);
+if (query.has('alerts')) {
+  say({ ...status, status: fixtures.alerts.status as unknown as ClusterStatus });
+}
 if (query.has('joined')) {
   const device = { ...sample.nodes[1].device, id: 'ddd444', name: 'kernel-4', memory_bytes: 16 * 2 ** 30 };
   say({
@@ -98,6 +109,7 @@ if (query.has('run')) {
       total_s: 0.9,
       tokens_per_s: 39.2,
       prefill_tokens_per_s: null,
+      prompt_tokens_reused: 0,
       stage_compute_s: [],
       finish: 'stop',
       notices: []

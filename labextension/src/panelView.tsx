@@ -2,6 +2,7 @@
 
 import * as React from 'react';
 
+import { AlertsView } from './alertsView';
 import { GenerationView } from './generationView';
 import { livingNodes, State } from './model';
 import { useSignal } from './parts';
@@ -85,6 +86,13 @@ function Connected(props: PanelProps & { connection: Connection }): React.ReactE
   return (
     <>
       <Summary state={state} actions={actions} trans={trans} />
+      {state.status !== null && (
+        <AlertsView
+          status={state.status}
+          trans={trans}
+          acknowledge={alert => connection.link.ask({ type: 'acknowledge-alert', alert })}
+        />
+      )}
       <div className="jp-ExoLab-columns">
         <div>
           <TopologyView state={state} trans={trans} plan={connection.tuning.chosen?.plan ?? null} />

@@ -1,4 +1,4 @@
-/** The status bar's item: nodes, model, tokens a second. Hidden while the followed kernel is in no cluster. */
+/** The status bar's item: nodes, model, tokens a second, alerts. Hidden while the followed kernel is in no cluster. */
 
 import { ReactWidget } from '@jupyterlab/ui-components';
 import { ISignal, Signal } from '@lumino/signaling';

@@ -49,7 +49,14 @@ export interface Refresh {
   readonly id: string;
 }
 
-export type PanelRequest = WhatIf | Apply | StopGeneration | Refresh;
+/** Somebody has seen this alert. Answered by `Acknowledged` when its node knows. */
+export interface AcknowledgeAlert {
+  readonly type: 'acknowledge-alert';
+  readonly id: string;
+  readonly alert: string;
+}
+
+export type PanelRequest = WhatIf | Apply | StopGeneration | Refresh | AcknowledgeAlert;
 
 /** Answers `WhatIf`. */
 export interface Predicted {
@@ -130,7 +137,7 @@ export interface Stopped {
   readonly count: number;
 }
 
-/** Answers `Refresh`. */
+/** Answers `Refresh` and `AcknowledgeAlert`. */
 export interface Acknowledged {
   readonly type: 'acknowledged';
   readonly id: string;

@@ -19,8 +19,10 @@ from exo_lab.core.device import Device, Flops
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, TokenEvent
+from exo_lab.core.telemetry import Alert, Forecast
 from exo_lab.core.topology import link
 from exo_lab.front import panel_messages as messages
+from exo_lab.front.alert_words import alert_words, forecast_words, names_of
 from exo_lab.front.palette import HATCHINGS, Mark, assign, hatch
 from exo_lab.front.server import answers
 from exo_lab.front.units import show_bytes, show_layers, show_rate, show_seconds
@@ -149,6 +151,7 @@ def fixtures_text() -> str:
             "layers": [[start, end, show_layers(start, end)] for start, end in ((0, 1), (3, 9), (29, 30))],
         },
         "shards": _shards(),
+        "alerts": _alerts(),
         "status": _plain(sample_status()),
         "tokens": [_plain(event) for event in sample_tokens()],
     }
@@ -228,6 +231,37 @@ def sample_status() -> messages.StatusEvent:
         default_strategy="ring-memory-weighted",
         predicts=True,
     )
+
+
+def sample_warnings() -> ClusterStatus:
+    """Alerts and forecasts of the sample cluster; every figure is made up."""
+    status = sample_status().status
+    assert status is not None
+    memory = Alert(id="bbb2-1", node="bbb222", quantity="memory", value=0.923, threshold=0.85, since_s=960.0)
+    heat = {"node": "ccc333", "quantity": "temperature", "about": "cpu", "value": 83.4, "threshold": 80.0}
+    slow = {"node": "aaa111", "quantity": "latency", "about": "ccc333", "value": 0.25, "threshold": 0.1}
+    alerts = (
+        memory,
+        msgspec.convert({"id": "ccc3-2", "since_s": 100.0, "state": "acknowledged", **heat}, Alert),
+        msgspec.convert({"id": "aaa1-7", "since_s": 1001.0, **slow}, Alert),
+    )
+    ahead = {"made_at_s": 999.0, "lead_s": 40.4, "soonest_s": 31.2}
+    grows = {"node": "ccc333", "quantity": "memory", "value": 0.7, "threshold": 0.85, **ahead}
+    forecasts = (
+        msgspec.convert({**grows, "latest_s": 55.0}, Forecast),
+        msgspec.convert({**grows, "quantity": "compute", "node": "gone456789"}, Forecast),
+    )
+    return msgspec.structs.replace(status, at_s=1000.0, alerts=alerts, forecasts=forecasts)
+
+
+def _alerts() -> dict[str, Any]:
+    status = sample_warnings()
+    names = names_of(status)
+    return {
+        "status": _plain(status),
+        "alerts": [alert_words(one, names, status.at_s) for one in status.alerts],
+        "forecasts": [forecast_words(one, names) for one in status.forecasts],
+    }
 
 
 def sample_tokens() -> list[TokenEvent]:

@@ -98,7 +98,7 @@ def test_status_says_what_is_too_much(status, device):
     ("quantity", "value", "shown"),
     [
         ("memory", 0.853, "85 %"), ("compute", 1.2, "120 %"), ("latency", 0.1, "100 ms"),
-        ("temperature", 80.4, "80 °C"), ("bandwidth", 1.25e8, "1.00 Gbit/s"),
+        ("temperature", 80.4, "80 °C"), ("bandwidth", 1.25e8, "125 MB/s"),
     ],
 )  # fmt: skip
 def test_readings_are_shown_as_people_say_them(quantity, value, shown):

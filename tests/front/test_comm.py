@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exo_lab.core.errors import DoesNotFit, StaleEpoch
+from exo_lab.core.errors import ConfigError, DoesNotFit, StaleEpoch
 from exo_lab.core.messages import StageTiming
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
@@ -71,6 +71,7 @@ class FakeCluster:
         self.may_apply.set()
         self.applying = threading.Event()
         self.cancelled = []
+        self.seen = []
         self.load = float("nan")
 
     def status(self):
@@ -99,6 +100,11 @@ class FakeCluster:
     def cancel(self, request):
         self.cancelled.append(request)
         return 1
+
+    def acknowledge(self, alert):
+        if alert != "a-1":
+            raise ConfigError(f"there is no alert {alert!r}; there are none.")
+        self.seen.append(alert)
 
 
 @pytest.fixture
@@ -178,6 +184,14 @@ def test_every_push_runs_in_the_context_of_the_comms_opening(comm, panel):
     comm.ask({"type": "refresh", "id": "1"})
     comm.wait_for("acknowledged", id="1")
     assert comm.contexts == {"the comm's shell"}
+
+
+def test_an_alert_is_acknowledged_and_one_that_is_over_is_a_problem(comm, cluster):
+    comm.ask({"type": "acknowledge-alert", "id": "1", "alert": "a-1"})
+    comm.wait_for("acknowledged", id="1")
+    assert cluster.seen == ["a-1"]
+    comm.ask({"type": "acknowledge-alert", "id": "2", "alert": "b-9"})
+    assert "no alert 'b-9'" in comm.wait_for("problem", id="2")["message"]
 
 
 def test_a_what_if_is_answered_with_its_id_and_without_nan(comm):

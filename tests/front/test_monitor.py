@@ -74,9 +74,9 @@ def test_a_line_says_all_of_it_without_anything_that_steers_a_terminal():
     assert "\x1b" not in line
     assert "20.0 tok/s" in line
     assert "load 25 %, memory 27 %, 1 request" in line
-    assert "memory is 91 %, above 85 % for 13.0 s (1-1)" in line
-    assert "kernel-2: latency to kernel-3 is predicted to pass 100 ms in 45.0 s" in line
-    assert "later than can be foreseen" in line
+    assert "is at 91 %, above 85 % for 13 s (alert 1-1)" in line
+    assert "latency from kernel-2 to kernel-3 reaches 100 ms in about 45 s (predicted" in line
+    assert "from 30 s on" in line
 
 
 def test_a_terminal_gets_one_page_that_is_drawn_again_and_is_left_in_order():
