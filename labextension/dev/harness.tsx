@@ -104,6 +104,7 @@ if (query.has('run')) {
       model: name,
       plan,
       prompt_tokens: 12,
+      prompt_tokens_reused: 0,
       tokens: tokens.length,
       ttft_s: 0.31,
       total_s: 0.9,

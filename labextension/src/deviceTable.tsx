@@ -46,6 +46,7 @@ export function Card(props: {
         </>
       )
     ],
+    [trans.__('Temperature'), node.temperature_c === null ? '' : `${Math.round(node.temperature_c)} °C`],
     [trans.__('Latency from here'), node.latency_s === null ? '' : showSeconds(node.latency_s)],
     [trans.__('Address'), clean(node.address, 80)],
     [trans.__('Found by'), clean(node.how_found, 60)],

@@ -31,6 +31,7 @@ const stats: GenerationStats = {
   model: plan.model,
   plan,
   prompt_tokens: 3,
+  prompt_tokens_reused: 0,
   tokens: 2,
   ttft_s: 0.2,
   total_s: 0.3,

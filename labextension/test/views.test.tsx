@@ -14,7 +14,7 @@ import { ServerWatch } from '../src/serverWatch';
 import { english } from '../src/text';
 import { TopologyView } from '../src/topologyView';
 import { Tuning } from '../src/tuning';
-import { GenerationStats, PanelAnswer, Prediction, ServerFacts } from '../src/types';
+import { ClusterStatus, GenerationStats, PanelAnswer, Prediction, ServerFacts } from '../src/types';
 import { sampleModel, samplePlan, sampleState, settle, status, tokens } from './fixtures';
 import { facts, FakeSocket } from './server';
 
@@ -89,6 +89,19 @@ describe('topology', () => {
     expect(find('svg.jp-ExoLab-graph').getAttribute('aria-label')).toBe(
       '3 nodes; SmolLM2-135M goes round kernel-1, kernel-2, kernel-3'
     );
+  });
+
+  test('a card tells the temperature of a device that has a sensor, and of no other', async () => {
+    const state = sampleState();
+    const status = state.status as ClusterStatus;
+    const nodes = status.nodes.map((node, i) => (i === 0 ? { ...node, temperature_c: 61.4 } : node));
+    draw(<TopologyView state={{ ...state, status: { ...status, nodes } }} trans={english} />);
+    const [first, second] = host.querySelectorAll<SVGGElement>('[role=button]');
+    await key(first, 'Enter');
+    expect(find('.jp-ExoLab-card').textContent).toContain('Temperature61 °C');
+    await key(first, 'ArrowRight');
+    expect(second).toBe(document.activeElement);
+    expect(find('.jp-ExoLab-card').textContent).not.toContain('Temperature');
   });
 
   test('one device is reached with Tab, the others with arrows, round and round', async () => {
@@ -400,6 +413,7 @@ describe('answer', () => {
       model: 'm',
       plan: samplePlan(),
       prompt_tokens: 1,
+      prompt_tokens_reused: 0,
       tokens: 2,
       ttft_s: 0.2,
       total_s: 1,

@@ -14,7 +14,7 @@ const [url, token, looks = '2400', rounds = '4'] = process.argv.slice(2);
 const LOOKS = Number(looks);
 const ROUNDS = Number(rounds);
 const BATCH = 50;
-const { page, run, idle, leave } = await person({ viewport: { width: 1200, height: 1200 } });
+const { page, run, idle, openNotebook, leave } = await person({ viewport: { width: 1200, height: 1200 } });
 const devtools = await page.context().newCDPSession(page);
 
 const latest = () =>
@@ -47,12 +47,8 @@ async function heap() {
   return (await devtools.send('Runtime.getHeapUsage')).usedSize / 1e6;
 }
 
-await page.goto(`${url}/lab?token=${token}&reset`);
-await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
-await page.locator('.jp-NotebookPanel .jp-CodeCell').waitFor();
-await idle();
+await openNotebook(url, token);
 await run('%load_ext exo_lab\n%exo connect');
-await page.locator('.jp-OutputArea').getByText('listens on').waitFor(); // the kernel has come, and is idle again
 await run('view = %exo telemetry\nview');
 await drawnTo(1);
 await run(`from exo_lab.front.widgets import charts

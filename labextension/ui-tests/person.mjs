@@ -47,9 +47,12 @@ export async function person({ pictures = '', panel = '#exo-lab-panel ', viewpor
     console.log(`ok ${name} (${Date.now() - started} ms)`);
   }
 
+  /** No cell waits or runs. The indicator alone is idle too while a kernel that cells wait for has yet to come. */
   async function idle() {
     await page.waitForFunction(
-      () => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle',
+      () =>
+        document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle' &&
+        ![...document.querySelectorAll('.jp-InputPrompt')].some(one => one.textContent.includes('*')),
       null,
       { timeout: CELLS }
     );
@@ -71,10 +74,22 @@ export async function person({ pictures = '', panel = '#exo-lab-panel ', viewpor
     await page.locator(panel).getByText(text).first().waitFor({ state: 'visible' });
   }
 
+  /** A new notebook in JupyterLab beside our panel, which knows when the kernel has come. */
+  async function openNotebook(url, token) {
+    await page.goto(`${url}/lab?token=${token}&reset`);
+    await page.locator('[data-id="exo-lab-panel"]').waitFor();
+    if (!(await page.locator(panel).isVisible())) {
+      await page.click('[data-id="exo-lab-panel"]');
+    }
+    await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
+    await idle();
+    await says('This kernel is in no cluster yet.');
+  }
+
   async function leave({ ours = () => true } = {}) {
     await browser.close();
     assert.deepEqual(complaints.filter(ours), []);
   }
 
-  return { page, step, picture, idle, run, says, leave };
+  return { page, step, picture, idle, run, says, openNotebook, leave };
 }

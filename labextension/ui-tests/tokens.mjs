@@ -10,16 +10,9 @@ import { person } from './person.mjs';
 
 const [url, token, tokens = '200'] = process.argv.slice(2);
 const PANEL = '#exo-lab-panel ';
-const { page, run, idle, says, leave } = await person({ panel: PANEL });
+const { page, run, openNotebook, says, leave } = await person({ panel: PANEL });
 
-await page.goto(`${url}/lab?token=${token}&reset`);
-await page.locator('[data-id="exo-lab-panel"]').waitFor();
-if (!(await page.locator(PANEL).isVisible())) {
-  await page.click('[data-id="exo-lab-panel"]');
-}
-await page.locator('.jp-LauncherCard[data-category="Notebook"]').first().click();
-await idle();
-await says('This kernel is in no cluster yet.');
+await openNotebook(url, token);
 await run('%load_ext exo_lab\n%exo connect\n%exo load smollm2-135m\nimport json, time');
 await page.locator(`${PANEL}.jp-ExoLab-strip`).waitFor();
 await run('%%exo --max-tokens 8\nHello.'); // warm
