@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
@@ -24,10 +24,9 @@ from exo_lab.front.comm import Line, id_of, in_kernel, problem, read_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exo_lab.core.plan import Plan
-    from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
-    from exo_lab.core.topology import Link
+    from exo_lab.core.status import GenerationStats, TokenEvent
     from exo_lab.front.comm import Comm
+    from exo_lab.front.panel_port import PanelCluster
 
 STATUS_EVERY_S = 1.0  # load and memory change without an event
 FLUSH_EVERY_S = 0.03  # at most one push of tokens in this time
@@ -35,42 +34,6 @@ STATUS_GAP_S = 0.25  # at most one status in this time
 QUEUE = 10_000  # events that wait for a slow push; older ones are dropped, the next status makes up for them
 
 log = logging.getLogger(__name__)
-
-
-class PanelCluster(Protocol):
-    """What the panel needs of a cluster. Every method may be called from any thread and raises ExoError."""
-
-    strategies: tuple[str, ...]
-    default_strategy: str
-    predicts: bool
-
-    def status(self) -> ClusterStatus:
-        """Everything at this moment."""
-        ...
-
-    def links(self) -> tuple[Link, ...]:
-        """The known links between nodes."""
-        ...
-
-    def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call the listener, which does not block, on every change; returns what ends it."""
-        ...
-
-    def predict(self, change: m.PlanChange) -> m.Prediction:
-        """What a change would do. Fast: a person's finger waits for it."""
-        ...
-
-    def apply(self, change: m.PlanChange, progress: Callable[[str, int, int, str], None]) -> Plan:
-        """Make a change on every node; returns the plan with its epoch. May take long."""
-        ...
-
-    def cancel(self, request: str | None) -> int:
-        """End one generation, or all; how many were running."""
-        ...
-
-    def acknowledge(self, alert: str) -> None:
-        """Somebody has seen an alert."""
-        ...
 
 
 class Panel:
