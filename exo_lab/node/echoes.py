@@ -1,9 +1,9 @@
 """What a frame takes to another node's data thread and back: the links as the ring meets them.
 
-Owned by the data thread, which sends and takes the frames; `links` and `history` are for any thread. Half of the median
-round trip of small frames is a link's latency. Its bandwidth is measured on the ring's own large frames, each with a
-small one right behind it that comes back; where there are none, a large frame is sent now and then. An echo that waited
-while its node computed tells of that node and not of the link, says so, and is left out.
+Owned by the data thread, which sends and takes the frames; `links` and `history` are for any thread. Half of the
+shortest of the latest small round trips is a link's latency. Its bandwidth is measured on the ring's own large frames,
+each with a small one right behind it that comes back; where there are none, a large frame is sent now and then. An echo
+that waited while its node computed tells of that node and not of the link, says so, and is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from exo_lab.core.messages import Echo
 from exo_lab.core.tensor import Tensor
-from exo_lab.node.way import LinkFigures, Moment, Way
+from exo_lab.node.way import YOUNG, LinkFigures, Moment, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +59,15 @@ class Echoes:
     def ask(self, peer: str) -> tuple[Echo, Tensor | None]:
         """A frame to send to a peer now: a small one, or a large one if its bandwidth is to be measured."""
         way = self._ways.setdefault(peer, Way())
+        way.asked += 1
         size = way.bulk_bytes if way.wants_bulk(self._clock()) else 0
         way.sent += size
         return self.probe(size, self._learning(way, size))
+
+    def young(self, peer: str) -> bool:
+        """Is this way new, so that it should be asked in quick succession? Any thread."""
+        way = self._ways.get(peer)
+        return way is None or way.asked < YOUNG
 
     def behind(self, peer: str, size_bytes: int) -> Echo | None:
         """What to send right behind a frame of the ring that is sent now, if that one is to be timed.

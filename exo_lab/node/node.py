@@ -21,17 +21,17 @@ import psutil
 from exo_lab.core import messages as msg
 from exo_lab.node.answers import answer
 from exo_lab.node.borrower import Borrower
-from exo_lab.node.cadence import Due, interval_s
 from exo_lab.node.catching_up import catch_up, get_to_know
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
 from exo_lab.node.journal import Journal
 from exo_lab.node.lender import Lender
 from exo_lab.node.link_prober import LinkProber
+from exo_lab.node.link_watch import watch_links
 from exo_lab.node.load import Load
 from exo_lab.node.loader import Loader
 from exo_lab.node.model_names import ModelNames
-from exo_lab.node.orders import CameBack, Measure, RequesterLost, Stop
+from exo_lab.node.orders import CameBack, RequesterLost, Stop
 from exo_lab.node.own_speed import learn_speed
 from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
@@ -119,7 +119,7 @@ class Node:
         self.tasks.start(self.peers.greet_missing(), "greetings")
         self.peers.pulse.watch(self.tasks)
         self.tasks.start(watch_requests(self), "sweep")
-        self.tasks.start(self._measure_links(), "links")
+        self.tasks.start(watch_links(self), "links")
         self.tasks.start(self.sensing.run(), "sensors")
         if self.parts.measure_speed is not None:
             self.tasks.start(learn_speed(self, self.parts.measure_speed), "speed")
@@ -281,14 +281,3 @@ class Node:
         """End a generation on every node. Any thread; idempotent; returns at once."""
         request.cancel()
         self.ring.post(Stop(request))
-
-    async def _measure_links(self) -> None:
-        """Now and then, for ever. The data thread does it if it has nothing to do."""
-        every_s = self.timing.measure_every_s
-        seldom = every_s / self.timing.ping_every_s
-        due = Due(every_s, lambda peer: interval_s(every_s, seldom * interval_s(0.0, peer.card.heartbeat_s)))
-        while True:
-            await asyncio.sleep(every_s)
-            peers = tuple(peer.id for peer in due.take(self.members.alive(), time.monotonic()))
-            if peers:
-                self.ring.post(Measure(peers))

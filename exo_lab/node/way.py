@@ -1,7 +1,10 @@
 """What is known of the way to one node: round trips of small frames, rates of large ones, and how both were lately.
 
-A rate is what a large frame took beyond the median small round trip, and counts only if that is well above what a clock
-and a busy machine blur: a fast link is measured with larger frames or not at all. No clock, no frames.
+The latency is half of the shortest of the latest small round trips: what else a round trip holds is waiting for busy
+threads, here or there, and not the link (as BBR takes the least of a window for a path's propagation time: Cardwell et
+al., ACM Queue 14:5, 2016). A rate is what a large frame took beyond the median small round trip, and counts only if
+that is well above what a clock and a busy machine blur: a fast link is measured with larger frames or not at all. No
+clock, no frames.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 KEPT = 16  # small round trips
+LATELY = 8  # of them, of which the shortest counts: a link that became slower is believed after so many
+YOUNG = 8  # small frames that a new way gets in quick succession: its first ones meet a node that is still starting
 WINDOW = 5  # rates of which the median is told
 LEAST_BEYOND_S = 2e-4  # and, where small round trips are spread, so many times their spread (median deviation):
 SPREADS = 4
@@ -42,6 +48,7 @@ class Way:
         self.figures: LinkFigures | None = None
         self.moments: deque[Moment] = deque(maxlen=HISTORY)
         self.bulk_bytes = FIRST_BULK_BYTES  # of the next probe
+        self.asked = 0  # frames that were sent to measure it
         self.sent = self.confirmed = 0  # bytes of large frames; what has certainly arrived of them
         self._small: deque[float] = deque(maxlen=KEPT)
         self._rates: deque[float] = deque(maxlen=WINDOW)
@@ -82,6 +89,7 @@ class Way:
 
     def _note(self, now: float) -> None:
         rate = statistics.median(self._rates) if self._rates else math.inf
-        self.figures = LinkFigures(statistics.median(self._small) / 2, None if rate == math.inf else rate)
+        shortest_s = min(islice(reversed(self._small), LATELY))
+        self.figures = LinkFigures(shortest_s / 2, None if rate == math.inf else rate)
         if not self.moments or now - self.moments[-1].at >= HISTORY_EVERY_S:
             self.moments.append(Moment(now, self.figures))

@@ -22,10 +22,12 @@ from exo_lab.node.way import (
     HISTORY_EVERY_S,
     IDLE_EVERY_S,
     KEPT,
+    LATELY,
     LEAST_BEYOND_S,
     LEAST_BULK_BYTES,
     MOST_BULK_BYTES,
     WINDOW,
+    YOUNG,
     YOUNG_EVERY_S,
     Way,
 )
@@ -60,11 +62,23 @@ def known(round_trip_s: float = 0.002) -> Way:
 # -- a way ----------------------------------------------------------------------------------------------------
 
 
-def test_half_the_median_round_trip_is_the_latency():
+def test_half_the_shortest_of_the_latest_round_trips_is_the_latency():
     way = Way()
-    for took_s in (0.002, 0.002, 0.9):
+    for took_s in (0.9, 0.002, 0.7):
         way.small(took_s, 0.0)
     assert way.figures == (pytest.approx(0.001), None)
+    for _ in range(LATELY):
+        way.small(0.04, 1.0)
+    assert way.figures == (pytest.approx(0.02), None)
+
+
+def test_a_new_way_is_asked_in_quick_succession_and_then_it_is_not_young_any_more():
+    echoes = Echoes("a", clock := Clock())
+    for _ in range(YOUNG):
+        assert echoes.young("b")
+        passed(echoes, clock, 0.002)
+    assert not echoes.young("b")
+    assert echoes.young("c")
 
 
 def test_what_large_frames_take_longer_is_the_bandwidth_in_the_median():
