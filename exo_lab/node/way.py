@@ -21,9 +21,10 @@ YOUNG = 8  # small frames that a new way gets in quick succession: its first one
 WINDOW = 5  # rates of which the median is told
 LEAST_BEYOND_S = 2e-4  # and, where small round trips are spread, so many times their spread (median deviation):
 SPREADS = 4
-FIRST_BULK_BYTES, LEAST_BULK_BYTES, MOST_BULK_BYTES = 256 << 10, 32 << 10, 4 << 20
-LONG_S = 0.05  # a probe that takes longer is to be smaller
-YOUNG_EVERY_S, IDLE_EVERY_S = 2.0, 30.0  # between two probes of a way: until the window is full; and later
+FIRST_BULK_BYTES, LEAST_BULK_BYTES, MOST_BULK_BYTES = 256 << 10, 64 << 10, 4 << 20
+LONG_S = 0.5  # a probe that takes longer is to be smaller
+YOUNG_EVERY_S, IDLE_EVERY_S = 2.0, 10.0  # between two probes: until the window is full and of one mind; and later
+ALIKE = 2.0  # rates of one mind differ by less than this factor
 HISTORY, HISTORY_EVERY_S = 600, 1.0
 
 
@@ -56,7 +57,8 @@ class Way:
 
     def wants_bulk(self, now: float) -> bool:
         """Is a probe due? Not where the ring's own frames have told lately. Asking counts as trying."""
-        every_s = YOUNG_EVERY_S if len(self._rates) < WINDOW else IDLE_EVERY_S
+        settled = len(self._rates) == WINDOW and max(self._rates) <= ALIKE * min(self._rates)
+        every_s = IDLE_EVERY_S if settled else YOUNG_EVERY_S
         if not self._small or now - self._tried_at < every_s:
             return False
         self._tried_at = now

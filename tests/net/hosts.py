@@ -104,8 +104,8 @@ class Host:
         home = folder / self.namespace
         home.mkdir()
         places = {name: str(home / name.lower()) for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "HOME")}
-        # Or they would find each other through a folder, which namespaces of one machine share.
-        places.update(EXO_LAB_REGISTRY=str(home / "nodes"), PYTHONPATH=str(ROOT))
+        # Or they would meet through a folder, and send through memory, which namespaces of one machine share.
+        places.update(EXO_LAB_REGISTRY=str(home / "nodes"), EXO_LAB_SHARED_MEMORY="off", PYTHONPATH=str(ROOT))
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, sys.executable, str(HERE / "host.py"), *words],
             stdin=subprocess.PIPE,

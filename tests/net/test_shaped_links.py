@@ -48,13 +48,14 @@ def test_a_link_of_less_bandwidth_is_measured_and_planned_around(lan, tmp_path):
         b.shape(*tbf(mbit))
         rate = mbit * 1e6 / 8
         said = a.until(
-            lambda said, rate=rate: 0.4 * rate < (bandwidth(said, "b") or 0) < 1.2 * rate,
+            # The plan may be one reading older than the links: 8 KiB of a hidden state take so long in both.
+            lambda said, rate=rate: (
+                0.4 * rate < (bandwidth(said, "b") or 0) < 1.2 * rate and said["hops"]["b"][0] > 8192 / (1.2 * rate)
+            ),
             f"the link to b is measured as one of {mbit} Mbit/s",
             WITHIN_S,
         )
         measured[mbit] = bandwidth(said, "b")
-        # 8 KiB of a hidden state take so long, and the prediction says so.
-        assert said["hops"]["b"][0] > 8192 / (1.2 * rate)
         if mbit == 8:
             assert said["plan"] == ["a", "c"], said
             assert said["hops"]["b"][0] > 3 * good["hops"]["b"][0]

@@ -136,6 +136,8 @@ def test_a_probe_is_due_often_at_first_then_seldom_and_never_where_traffic_tells
     now = WINDOW - 1.0
     assert not way.wants_bulk(now + IDLE_EVERY_S / 2)
     assert way.wants_bulk(now + IDLE_EVERY_S)
+    way.large(MB, 0.9, now)  # the link may have changed
+    assert way.wants_bulk(now + YOUNG_EVERY_S)
 
 
 def test_the_history_is_bounded_in_time_and_number():
