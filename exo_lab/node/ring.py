@@ -259,8 +259,7 @@ class Ring:
         if node == self.node:
             self._message(message, tensor)
             return
-        address = self._address_of(node, False)
-        if address is None and not isinstance(message, Cancel):
+        if (address := self._address_of(node, False)) is None and not isinstance(message, Cancel):
             self._step_unsent(message, NodeLost(f"node {node} is not in the cluster any more"))
         elif address is not None:
             echo = self.echoes.behind(node, 0 if tensor is None else tensor.nbytes)
