@@ -20,9 +20,11 @@ from exo_lab.cluster.measurements import Measurements
 from exo_lab.cluster.models import Models
 from exo_lab.cluster.rebalance import Rebalancer, policy_of
 from exo_lab.core.errors import ConfigError, NodeError
+from exo_lab.core.scrub import REMOVED
 from exo_lab.core.status import ClusterStatus, NodeStatus
 from exo_lab.generation import Generation
 from exo_lab.node.build import build, make_timing
+from exo_lab.node.journal import private_words
 from exo_lab.node.node import Node
 from exo_lab.node.reuse import REUSED
 from exo_lab.node.thread import ControlThread
@@ -119,6 +121,15 @@ class Cluster(Models, Measurements):
     def counters(self) -> dict[str, Stats]:
         """What every living node is busy with, by id, asked now; who does not answer within a second is left out."""
         return self._thread.run(counters(self.node, COUNTERS_S), COLLECT_TIMEOUT_S)
+
+    def software(self) -> tuple[tuple[str, str, str], ...]:
+        """(id, name, what it runs) of this node and every other one that is known."""
+        cards = [self.node.card, *(peer.card for peer in self.node.members.peers.values())]
+        return tuple((card.device.id, card.device.name, card.software) for card in cards)
+
+    def private_words(self) -> dict[str, str]:
+        """What must not be in a text that is given away, and what is put in its place: see `core.scrub`."""
+        return {**private_words(), self._token: REMOVED}
 
     def doctor(self) -> tuple[Finding, ...]:
         """Why nodes find each other or do not, step by step. Takes a few seconds at most and changes nothing."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from exo_lab.cluster.looking import link_history
 from exo_lab.core.alerts import changes
 from exo_lab.core.errors import ConfigError, NodeError
+from exo_lab.core.events import Event, Events, GetEvents
 from exo_lab.core.messages import Acknowledge, GetHistory, History
 from exo_lab.core.telemetry import QUANTITIES, Alert, Forecast, Series
 
@@ -95,6 +96,23 @@ class Measurements:
         if not isinstance(answer, History):
             raise NodeError(f"node {node} answered {type(answer).__name__} when it was asked what it measured")
         return answer.series
+
+    def events(self, node: str | None = None) -> tuple[Event, ...]:
+        """What happened on a node lately, oldest first: nodes that came and went, plans, alerts, what went wrong.
+
+        Args:
+            node: its id; this node if None.
+
+        Raises:
+            ExoError: the node is not there, or did not answer.
+        """
+        if node in (None, self.node.id):
+            return self.node.journal.events
+        ask = self.node.parts.control.request(self.node.control_address(node), GetEvents(), timeout_s=ASK_S)
+        answer = self._thread.run(ask, ASK_S + 1.0)
+        if not isinstance(answer, Events):
+            raise NodeError(f"node {node} answered {type(answer).__name__} when it was asked what happened")
+        return answer.events
 
     def on_alert(self, function: AlertFunction) -> Callable[[], None]:
         """Call `function(alert)` when an alert of any node is raised, acknowledged, or cleared (see `Alert.state`).

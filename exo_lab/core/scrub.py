@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+REMOVED = "(removed)"  # in place of a secret
 SHORTEST = 3  # a shorter word stands in half of all sentences
 
 

@@ -39,3 +39,8 @@ MONITOR = (
         "--record", metavar="FILE", words="file", help="also write every look to this file: JSON lines, or CSV as .csv"
     ),
 )
+DIAGNOSE = (
+    option("--output", metavar="FILE", words="file", default="exo-lab-report.html", help="where it goes (HTML)"),
+    option("--last", type=duration, default=3600.0, metavar="TIME", help="how far back figures go (default: 1h)"),
+    option("--network", action="store_true", help="test the network first; some seconds for each pair of nodes"),
+)

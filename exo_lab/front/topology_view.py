@@ -57,12 +57,8 @@ class TopologyView(View):
         """A drawing and two tables."""
         if not self.picture.members:
             return html.block(html.line(ALONE))
-        return html.block(
-            html.line(self.title(), bold=True),
-            topology_svg(self.picture, self.roster),
-            html.grid("Nodes", NODES, self._node_rows(in_html=True), RIGHT),
-            html.grid("Links", LINKS, [tuple(map(html.esc, row)) for row in self._link_rows()], RIGHT),
-        )
+        nodes = html.grid("Nodes", NODES, self._node_rows(in_html=True), RIGHT)
+        return html.block(html.line(self.title(), bold=True), self.svg(), nodes, self.links_html())
 
     def text(self) -> str:
         """A tree, or two tables."""
@@ -73,6 +69,10 @@ class TopologyView(View):
         nodes = table(NODES, self._node_rows(in_html=False), RIGHT)
         links = self._link_rows()
         return "\n".join([self.title(), *nodes, *(["", *table(LINKS, links, RIGHT)] if links else [])])
+
+    def links_html(self) -> str:
+        """The table of links alone."""
+        return html.grid("Links", LINKS, [tuple(map(html.esc, row)) for row in self._link_rows()], RIGHT)
 
     def svg(self) -> str:
         """The drawing alone."""
@@ -128,17 +128,20 @@ class TopologyView(View):
         return rows
 
     def _link_rows(self) -> list[tuple[str, ...]]:
+        def ends(edge: Link) -> list[int]:
+            return sorted(self.roster[end].mark.index for end in (edge.a, edge.b))
+
+        labels = {entry.mark.index: entry.label for entry in (self.roster[one.id] for one in self.picture.devices)}
         return [
             (
-                self.roster[edge.a].label,
-                self.roster[edge.b].label,
+                *(labels[end] for end in ends(edge)),
                 edge.kind,
                 "" if edge.latency_s is None else show_seconds(edge.latency_s),
                 "" if edge.bandwidth_bytes_per_s is None else show_bandwidth(edge.bandwidth_bytes_per_s),
                 UNMEASURED if edge.latency_s is None else "measured",
                 clean(edge.emulated, 60),
             )
-            for edge in self.picture.links
+            for edge in sorted(self.picture.links, key=lambda edge: (ends(edge), edge.kind))
         ]
 
 

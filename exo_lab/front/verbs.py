@@ -223,6 +223,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "alerts": verbs_operating.alerts,
     "network": verbs_operating.network,
     "monitor": verbs_operating.monitor,
+    "diagnose": verbs_operating.diagnose,
     "placement": verbs_views.placement,
     "telemetry": verbs_views.telemetry,
     "heatmap": verbs_views.heatmap,

@@ -10,6 +10,7 @@ import msgspec
 
 from exo_lab.front.alerts_view import AlertsView
 from exo_lab.front.desk import progress_board
+from exo_lab.front.files import write_file
 from exo_lab.front.message_view import MessageView
 from exo_lab.front.monitor import Watch, checked_interval, run
 from exo_lab.front.monitor_live import drawing
@@ -20,9 +21,12 @@ from exo_lab.front.text_view import TextView
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
+    from exo_lab.cluster import Cluster
     from exo_lab.front.desk import Desk
     from exo_lab.front.frame import Frame
+    from exo_lab.front.progress_view import Board
     from exo_lab.front.view import View
 
 
@@ -75,6 +79,35 @@ def monitor(desk: Desk, args: Namespace) -> View | None:
         with contextlib.suppress(KeyboardInterrupt):
             run(watch.look, take, every_s=every_s, for_s=args.for_s)
     return MessageView(record.said()) if record is not None else None
+
+
+def diagnose(desk: Desk, args: Namespace) -> None:
+    """Everything in one file. Also where this process is no node: then of this machine alone."""
+    from exo_lab.front.report.gather import gather
+    from exo_lab.front.report.page import page, summary
+    from exo_lab.front.widgets.live_telemetry import watching
+
+    cluster, visitor = desk.backend.current(), _visitor(args)
+    charts = None if cluster is None else watching(cluster)
+    with progress_board(desk, "looking at everything") as (board, screen):
+        facts = gather(
+            cluster,
+            desk.backend.checkup,
+            last_s=args.last,
+            without=visitor,
+            moments=() if charts is None else charts.history.moments,
+            test=_network_test(cluster, board, visitor) if args.network and cluster is not None else None,
+        )
+        place = write_file(args.output, page(facts))
+        said = f"The report is in {place}. It opens in any browser and needs no network."
+        screen.finish(MessageView(said, *summary(facts)))
+
+
+def _network_test(cluster: Cluster, board: Board, visitor: str) -> Callable[[], object]:
+    without = (visitor,) if visitor else ()
+    return lambda: cluster.network_test(
+        without=without, progress=lambda name, *_: board.say(f"testing the links of {name}")
+    )
 
 
 def _visitor(args: Namespace) -> str:

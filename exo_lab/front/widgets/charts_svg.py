@@ -5,7 +5,9 @@ A line has its device's colour, a dash of its own and, at its end, its number: c
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from typing import TYPE_CHECKING
 
 from exo_lab.front import svg
@@ -22,6 +24,7 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 4")
 COLUMNS = 2
 CHART_W, CHART_H = 376.0, 132.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 24.0, 26.0, 18.0
+GAP = 10  # times the usual step: nothing was measured in between
 POINTS = 240  # of a line; more cannot be told apart
 
 Line = tuple["Entry", list[tuple[float, float]]]
@@ -41,7 +44,7 @@ def charts_svg(history: History, roster: Roster, metrics: Sequence[Metric] = MET
     first, last = history.moments[0].at, history.moments[-1].at
     rows = math.ceil(len(shown) / COLUMNS)
     parts = "".join(
-        _chart((i % COLUMNS) * CHART_W, (i // COLUMNS) * CHART_H, metric, lines, first, last)
+        chart((i % COLUMNS) * CHART_W, (i // COLUMNS) * CHART_H, metric, lines, first, last)
         for i, (metric, lines) in enumerate(shown)
     )
     return svg.picture(COLUMNS * CHART_W, rows * CHART_H, charts_label(shown, last - first), parts)
@@ -84,7 +87,8 @@ def dash(mark: Mark) -> str:
     return DASHES[mark.index % len(DASHES)]
 
 
-def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float, last: float) -> str:
+def chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float, last: float) -> str:
+    """One chart with its corner at (x0, y0), from `first` to `last`: a line a device."""
     values = [value for _, series in lines for _, value in series]
     top = 100.0 if metric.unit == "%" else ceiling(values)
     w, h = CHART_W - LEFT - RIGHT, CHART_H - TOP - BOTTOM
@@ -113,10 +117,13 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
         )
     ends: list[tuple[float, Entry]] = []
     for entry, series in lines:
-        points = [place(at, value) for at, value in thinned(series)]
-        path = "M" + "L".join(f"{svg.n(x)} {svg.n(y)}" for x, y in points)
-        if len(points) == 1:
-            path += "h1"
+        kept = thinned(series)
+        points = [place(at, value) for at, value in kept]
+        gaps = _gaps([at for at, _ in kept])
+        path = "".join(
+            f"{'M' if i in gaps else 'L'}{svg.n(x)} {svg.n(y)}{'h1' if {i, i + 1} <= gaps else ''}"
+            for i, (x, y) in enumerate(points)
+        )
         dashed = f' stroke-dasharray="{dash(entry.mark)}"' if dash(entry.mark) else ""
         parts += (
             f'<path d="{path}" fill="none" stroke="{entry.mark.colour}" stroke-width="2" stroke-linejoin="round"'
@@ -126,6 +133,13 @@ def _chart(x0: float, y0: float, metric: Metric, lines: list[Line], first: float
     return parts + "".join(
         svg.label(left + w + 4, y + 4, entry.mark.number, size=11, bold=True) for y, entry in _apart(ends)
     )
+
+
+def _gaps(times: Sequence[float]) -> set[int]:
+    """Where a line begins anew: after a time in which nothing was measured. Also 0 and the number of times."""
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    usual = statistics.median(steps) if steps else 0.0
+    return {0, len(times), *(i + 1 for i, step in enumerate(steps) if step > GAP * usual)}
 
 
 def _tick(value: float) -> str:
