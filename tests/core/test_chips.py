@@ -211,7 +211,10 @@ def test_another_character_gives_another_chip_or_none_but_never_a_neighbour(row,
     place %= len(row.name)
     spelled = row.name[:place] + character + row.name[place + replace :]
     found = TABLE.match(spelled)
-    assert found is None or numbers(found.name) == numbers(spelled) or spelled in dict(SPELLINGS)
+    if spelled.split() == row.name.split():  # a blank more or less is no other character
+        assert found == TABLE.match(row.name)
+    else:
+        assert found is None or numbers(found.name) == numbers(spelled) or spelled in dict(SPELLINGS)
 
 
 @given(st.text(max_size=300))
