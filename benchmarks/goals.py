@@ -40,6 +40,10 @@ def _hop(data: dict[str, Any]) -> float:
     return median(data["rings"]["2"]["hop_beyond_computing_s"]) / median(data["half_ping_pong_s"]["curve"])
 
 
+def _seconds(what: str) -> Callable[[dict[str, Any]], float]:
+    return lambda data: median(data["seconds"][what])
+
+
 def _first_token(data: dict[str, Any]) -> float:
     one, two = (data["rings"][nodes]["prefill_tokens_per_s"]["1024"] for nodes in ("1", "2"))
     return median(one) / median(two)
@@ -77,6 +81,8 @@ GOALS = (
         5.0,
     ),
     Goal("a hop beyond computing / half a CURVE ping-pong", "ring", _hop, 1.5, at_least=False),
+    Goal("import exo_lab, seconds", "imports", _seconds("import exo_lab"), 0.3, at_least=False),
+    Goal("%load_ext exo_lab, seconds", "imports", _seconds("%load_ext exo_lab"), 0.5, at_least=False),
     Goal("4 requests at once / 1, ring of 2", "concurrent", _together, 1.8),
     Goal("first token of 1024, ring of 2 / 1 node", "ring", _first_token, 0.6, at_least=False),
     Goal("peak memory / bytes in the file, half the layers or more", "memory", _memory, 1.3, at_least=False),

@@ -10,9 +10,11 @@ import argparse
 import itertools
 import multiprocessing
 import statistics
+import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import zmq
 
 from benchmarks.engine import Process, llama_python
@@ -31,7 +33,8 @@ MODEL = "smollm2-135m"
 DECODE_TOKENS = 64
 PREFILLS = (256, 1024)
 HOP_BYTES = 576 * 4  # one float32 hidden state
-PING_PONGS = 500
+PING_PONGS = 300
+WORK = np.ones(2_000_000)  # 16 MB
 WORDS = "The river runs through the old town, past the mill and the bridge, and on to the sea. "
 
 
@@ -49,20 +52,33 @@ def decode_rate(cluster: Cluster) -> Generation:
     return cluster.generate(WORDS, raw=True, max_tokens=DECODE_TOKENS).result()
 
 
-def _echo(address: str, keys: ClusterKeys | None, count: int) -> None:
+def _work() -> float:
+    """Reads more memory than the caches hold, for about as long as a stage computes; the seconds it took."""
+    began = time.perf_counter()
+    WORK.sum()
+    return time.perf_counter() - began
+
+
+def _echo(address: str, keys: ClusterKeys | None, count: int, works: bool) -> None:
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     if keys is not None:
         keys.apply_client(socket)
     socket.connect(address)
     for _ in range(count):
-        socket.send(socket.recv())
+        asked = socket.recv()
+        took_s = _work() if works else 0.0
+        socket.send(struct.pack("<d", took_s) + asked[8:])
     socket.close()
     context.term()
 
 
-def ping_pong_s(keys: ClusterKeys | None) -> float:
-    """Median seconds of a bare ZeroMQ round trip of one hidden state between two processes; CURVE if keys are given."""
+def ping_pong_s(keys: ClusterKeys | None, *, works: bool = False) -> float:
+    """Median seconds of a bare ZeroMQ round trip of one hidden state between two processes; CURVE if keys are given.
+
+    With `works` both sides compute between receiving and sending, as stages do; that time is taken off. What is left is
+    more than without: threads have gone to sleep and caches are full of something else.
+    """
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     if keys is not None:
@@ -71,15 +87,16 @@ def ping_pong_s(keys: ClusterKeys | None) -> float:
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     spawn = multiprocessing.get_context("spawn")
-    other = spawn.Process(target=_echo, args=(f"tcp://127.0.0.1:{port}", keys, PING_PONGS + 20), daemon=True)
+    other = spawn.Process(target=_echo, args=(f"tcp://127.0.0.1:{port}", keys, PING_PONGS + 20, works), daemon=True)
     other.start()
     payload, times = bytes(HOP_BYTES), []
     for i in range(PING_PONGS + 20):
         started = time.perf_counter()
         socket.send(payload)
-        socket.recv()
+        (theirs_s,) = struct.unpack_from("<d", socket.recv())
+        ours_s = _work() if works else 0.0
         if i >= 20:
-            times.append(time.perf_counter() - started)
+            times.append(time.perf_counter() - started - theirs_s - ours_s)
     other.join(10)
     socket.close()
     context.term()
@@ -135,7 +152,12 @@ def measure(repeats: int, nodes: tuple[int, ...] = (1, 2, 3)) -> dict[str, Any]:
             }
         data["rpc"] = _beside_rpc(rings, prompts, repeats)
     keys = ClusterKeys.from_token(new_token())
-    pings = interleave({"plain": lambda: ping_pong_s(None), "curve": lambda: ping_pong_s(keys)}, repeats, 0)
+    cases = {
+        "plain": lambda: ping_pong_s(None),
+        "curve": lambda: ping_pong_s(keys),
+        "curve, computing": lambda: ping_pong_s(keys, works=True),
+    }
+    pings = interleave(cases, repeats, 0)
     data["half_ping_pong_s"] = {name: [value / 2 for value in values] for name, values in pings.items()}
     return data
 
@@ -172,7 +194,7 @@ def main() -> None:
     data = measure(parser.parse_args().repeats)
     rows: list[list[str]] = []
     one = data["rings"][1]
-    bare = median(data["half_ping_pong_s"]["curve"])
+    bare, busy = (median(data["half_ping_pong_s"][kind]) for kind in ("curve", "curve, computing"))
     for nodes, ring in data["rings"].items():
         decode = ring["decode_tokens_per_s"]
         row = [f"{nodes} node{'s' * (nodes > 1)} x 1 thread", f"{median(decode):.1f}"]
@@ -180,9 +202,10 @@ def main() -> None:
         row += [f"{median(ring['prefill_tokens_per_s'][size]):.0f}" for size in PREFILLS]
         beyond = median(ring["hop_beyond_computing_s"])
         row += [f"{beyond * 1e6:.0f}", f"{beyond / bare:.2f}" if nodes > 1 else ""]
+        row.append(f"{beyond / busy:.2f}" if nodes > 1 else "")
         rows.append(row)
     header = ["ring", "decode tok/s", "vs 1 node", *(f"prefill {size} tok/s" for size in PREFILLS)]
-    header += ["beyond computing, us a hop", "/ half a CURVE ping-pong"]
+    header += ["beyond computing, us a hop", "/ half a CURVE ping-pong", "/ one that computes"]
     report(
         "ring",
         f"{MODEL}, Q4_1, kernels over loopback TCP with CURVE (medians of {data['repeats']})",

@@ -19,6 +19,13 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return array.astype(np.float32) if tensor.dtype == "float16" else array.copy()
 
 
+def float_view(tensor: Tensor) -> np.ndarray:
+    """The tensor as float32: the same memory if it is that already, else a copy. Not to be written to, nor kept."""
+    if tensor.dtype != "float32":
+        return to_numpy(tensor)
+    return np.frombuffer(tensor.data, dtype=np.float32).reshape(tensor.shape)
+
+
 def from_numpy(array: np.ndarray, dtype: str = "float32") -> Tensor:
     """A float or integer array as a tensor of `dtype`; bfloat16 rounds to nearest even."""
     if dtype == "bfloat16":

@@ -6,6 +6,7 @@ keyed by (seed, position): a replay of a request draws the same numbers whatever
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,7 +34,12 @@ def uniform(seed: int, position: int) -> float:
 
 
 def sample(logits: np.ndarray, params: SamplingParams, position: int, history: Sequence[int] = ()) -> Sampled:
-    """Choose a token.
+    """Choose a token: `draw`, then `told`. Arguments and errors are those of `draw`."""
+    return told(logits, draw(logits, params, position, history), params)
+
+
+def draw(logits: np.ndarray, params: SamplingParams, position: int, history: Sequence[int] = ()) -> int:
+    """The token.
 
     Args:
         logits: float32 (vocab,). Not changed.
@@ -44,12 +50,20 @@ def sample(logits: np.ndarray, params: SamplingParams, position: int, history: S
     Raises:
         GenerationError: the logits hold NaN or no finite value.
     """
-    top = float(logits.max())
-    if not np.isfinite(top):
+    best = int(logits.argmax())  # of a NaN, if there is one
+    if not math.isfinite(logits[best]):
         raise GenerationError("the model produced logits that are not finite; the weights or the dtype are broken")
-    log_total = top + float(np.log(np.exp(logits - top).sum()))
     scores = penalise(logits, history, params.repetition_penalty)
-    token = int(scores.argmax()) if params.temperature == 0 else _draw(scores, params, uniform(params.seed, position))
+    if params.temperature == 0:
+        return best if scores is logits else int(scores.argmax())
+    return _draw(scores, params, uniform(params.seed, position))
+
+
+def told(logits: np.ndarray, token: int, params: SamplingParams) -> Sampled:
+    """A token that was drawn from logits (vocab,), with its probability and the likeliest alternatives."""
+    top = logits.max()
+    shifted = logits - top
+    log_total = float(top) + math.log(np.exp(shifted, out=shifted).sum())
     alternatives = tuple((int(i), float(logits[i]) - log_total) for i in _top(logits, params.logprobs))
     return Sampled(token, float(logits[token]) - log_total, alternatives)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from exo_lab.core.messages import Failed, SessionSpec, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from exo_lab.core.errors import ExoError
     from exo_lab.core.messages import Cache, DataMessage
     from exo_lab.core.plan import Plan
@@ -31,6 +33,15 @@ class ToAddress(NamedTuple):
     node: str
     address: str
     message: DataMessage
+
+
+class Later(NamedTuple):
+    """What can wait until everything before it has been sent; `make` does it, and returns what it sends."""
+
+    make: Callable[[], Sequence[ToAddress]]
+
+
+Outgoing = ToNode | ToAddress | Later
 
 
 class Ready(NamedTuple):

@@ -18,17 +18,18 @@ from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
 from exo_lab.node.outbox import Outbox, Unsent
-from exo_lab.node.outgoing import ToAddress, ToNode, failure
+from exo_lab.node.outgoing import Later, ToAddress, ToNode, failure
 from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from exo_lab.core.messages import DataMessage, SessionSpec
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
+    from exo_lab.node.outgoing import Outgoing
     from exo_lab.node.session import Request
     from exo_lab.node.stage import Stages
     from exo_lab.transport.base import DataPort
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FRAMES_A_TURN = 256  # taken off the network at most before the next step is computed, however many there are
-SWEEP_S = 0.5  # the longest wait for a frame, and between two looks for what is to be freed
+SWEEP_S = 0.5  # the longest wait for a frame
 STALE_S = 0.1
 WAITED_S = 2e-5  # who waited longer for a frame had nothing else to do
 
@@ -72,7 +73,6 @@ class Ring:
         self.handovers = Handovers(node, stages.shelf, self._steps.drop)
         self.own = OwnRequests(node, self.stages.counters, self._to_node, self._cancel_on)
         self._running = True
-        self._idle_checked_at = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name=f"exo-data-{node}", daemon=True)
 
     def start(self) -> None:
@@ -125,12 +125,9 @@ class Ring:
             others = self._steps.pop_alike(step, more) if more else []
             self._safely(self._emit, self.stages.run((step, tensor), *others))
             self.echoes.prompt = False
-        self.stages.shelf.refresh()
-        if (now := time.monotonic()) - self._idle_checked_at >= SWEEP_S:
-            self._idle_checked_at = now
-            self.stages.shelf.sweep(self._timing.idle_session_s, self._timing.retire_after_s)
-        for request, spec, why in self.stages.shelf.farewells():
-            self._safely(self._tell_requester, (request, spec, why))
+        self.stages.shelf.tend(self._timing.idle_session_s, self._timing.retire_after_s)
+        for ended in self.stages.shelf.farewells():
+            self._safely(self._tell_requester, ended)
 
     def _may_compute(self) -> bool:
         return len(self._steps) > 0 and not self._outbox.full
@@ -149,11 +146,14 @@ class Ring:
                 return
             began = time.perf_counter()
             item = self.port.recv(timeout_s)
-            self.echoes.prompt |= time.perf_counter() - began > WAITED_S
+            waited = time.perf_counter() - began > WAITED_S
+            self.echoes.prompt |= waited
             if item is None:
                 return
             timeout_s = 0.0
             self._safely(self._handle, item)
+            if waited and len(self._steps) > 0 and self.stages.session_count <= 1:
+                return  # nothing was there before it and nobody else asks: to look for more would only delay it
 
     def _safely(self, work: Callable[[T], object], subject: T) -> None:
         """A mistake of ours with one frame must not end the thread, which everybody's generations need."""
@@ -166,7 +166,9 @@ class Ring:
             log.exception("node %s: a frame or an order could not be handled", self.node)
 
     def _handle(self, item: object) -> None:
-        match item:
+        if type(item) is tuple:  # the most frequent, which would be matched last below
+            return self._message(*cast("tuple[DataMessage, Tensor | None]", item))
+        match cast("orders.Order", item):
             case orders.Install(hold=hold):
                 self.stages.shelf.install(hold)
             case orders.Retire(key=key, now=now):
@@ -195,9 +197,6 @@ class Ring:
                     self._outbox.send(address, *self.echoes.probe(size_bytes, lambda took_s, _: came(took_s)))
             case orders.Shutdown():
                 self._running = False
-            case _:
-                message, tensor = cast("tuple[DataMessage, Tensor | None]", item)
-                self._message(message, tensor)
 
     def _message(self, message: DataMessage, tensor: Tensor | None) -> None:
         match message:
@@ -242,7 +241,7 @@ class Ring:
 
     # -- sending -----------------------------------------------------------------------------------------
 
-    def _emit(self, outgoing: list[ToNode | ToAddress]) -> None:
+    def _emit(self, outgoing: Sequence[Outgoing]) -> None:
         """Send a step's results; what is for this node skips the network."""
         for item in outgoing:
             match item:
@@ -252,8 +251,10 @@ class Ring:
                     if address == self.port.address:
                         self._message(message, None)
                     else:
-                        # By the way that leads to it from here, which it cannot know.
-                        self._outbox.send(self._address_of(node, False) or address, message)
+                        way = self._address_of(node, False)  # that leads to it from here, which it cannot know
+                        self._outbox.send(way or address, message)
+                case Later(make=make):
+                    self._emit(make())
 
     def _to_node(self, node: str, message: Step | HandOver | Cache | Cancel, tensor: Tensor | None) -> None:
         if node == self.node:
@@ -278,11 +279,9 @@ class Ring:
                 self._forget(request)
                 if session is not None:
                     self._cancel_on(session.hold.plan, request)
-            case Echo():
-                pass  # the pings will tell
-            case Cancel(request=request):
-                # It frees the session itself, when it sees that we are gone or that nothing comes any more.
-                log.info("node %s: no Cancel of %s: %s", self.node, request, unsent.error)
+            case Cancel() | Echo():
+                # Who does not hear of the end frees the session itself, when nothing comes any more.
+                log.debug("node %s: a %s went nowhere: %s", self.node, type(unsent.message).__name__, unsent.error)
 
     def _step_unsent(self, step: Step | HandOver | Cache, error: ExoError) -> None:
         """A step, or a cache, could not be handed on: tell the requester, whoever it is."""
@@ -296,5 +295,4 @@ class Ring:
 
     def _tell_requester(self, ended: tuple[str, SessionSpec, ExoError]) -> None:
         """A request ended here and its requester does not know."""
-        request, spec, error = ended
-        self._emit([failure(request, spec, error, self.node)])
+        self._emit([failure(*ended, self.node)])

@@ -28,6 +28,7 @@ FORGOTTEN_KEPT = 4096  # ids of ended requests that are remembered, to tell late
 MAX_SESSIONS = 256
 FULL_IDLE_S = 10.0  # when it is full, sessions that nothing came for in so long make room
 FIGURES_EVERY_S = 0.1  # adding up caches is not free; sessions and weights are told at once
+SWEEP_EVERY_S = 0.5
 
 
 class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,7 @@ class Shelf:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._farewells: list[Farewell] = []
         self._figures_at = -FIGURES_EVERY_S
+        self._swept_at = clock()
         self._stale = False
 
     # -- shards ------------------------------------------------------------------------------------------
@@ -249,8 +251,14 @@ class Shelf:
             self.end(request, NodeLost(f"nothing came to node {self.node} for {older_than_s:g} s; a step was lost"))
         return len(idle)
 
-    def sweep(self, idle_session_s: float, retire_after_s: float) -> None:
-        """Free what is not wanted any more, and what is wanted more elsewhere."""
+    def tend(self, idle_session_s: float, retire_after_s: float) -> None:
+        """Now and then: add up the caches, free what is not wanted any more, and what is wanted more elsewhere."""
+        now = self._clock()
+        if self._stale and now - self._figures_at >= FIGURES_EVERY_S:
+            self._tell()
+        if now - self._swept_at < SWEEP_EVERY_S:
+            return
+        self._swept_at = now
         self.end_idle(idle_session_s)
         self.free_retired(retire_after_s)
         self._stale |= self.prefixes.shrink() > 0
@@ -274,11 +282,6 @@ class Shelf:
     def stale(self) -> bool:
         """Have the caches changed since they were added up?"""
         return self._stale
-
-    def refresh(self) -> None:
-        """Add up the caches, if they changed and not just now. The data thread does it between two steps."""
-        if self._stale and self._clock() - self._figures_at >= FIGURES_EVERY_S:
-            self._tell()
 
     def _tell(self) -> None:
         engines = {id(hold.engine): hold.engine for hold in self._holds.values()}.values()  # plans may share one

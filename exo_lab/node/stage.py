@@ -20,8 +20,8 @@ from exo_lab.engines.base import Part
 from exo_lab.engines.guesses import forward
 from exo_lab.node.checks import check_step
 from exo_lab.node.choosing import Chooser
-from exo_lab.node.holds import Hold, PlanKey
-from exo_lab.node.outgoing import Ready, ToAddress, ToNode, failure
+from exo_lab.node.holds import PlanKey
+from exo_lab.node.outgoing import Later, Outgoing, Ready, ToAddress, ToNode, failure
 from exo_lab.node.reuse import NotKept, Reuse
 from exo_lab.node.shelf import Shelf, StageSession
 from exo_lab.node.steps import decodes
@@ -95,13 +95,13 @@ class Stages:
         share = math.ceil(self.shelf.sessions_on(hold.key) / len(hold.plan.devices))
         return max(0, min(share, hold.engine.info.together) - 1)
 
-    def run(self, *steps: tuple[Step, Tensor | None]) -> list[ToNode | ToAddress]:
+    def run(self, *steps: tuple[Step, Tensor | None]) -> list[Outgoing]:
         """Compute a step, or several of one shard at once (see `room_for_more`).
 
         Whatever goes wrong with one of them becomes a `Failed` for its requester; nothing is raised.
         """
         ready: list[Ready] = []
-        sent: list[ToNode | ToAddress] = []
+        sent: list[Outgoing] = []
         for step, tensor in steps:
             spec = self._spec_of(step)
             if spec is not None:
@@ -148,7 +148,7 @@ class Stages:
         started, hold = self._clock(), session.hold
         return Ready(step, session, check_step(step, tensor, hold.config, hold.plan.wire_into(hold.stage)), started)
 
-    def _pass_on(self, step: Step, session: StageSession) -> list[ToNode | ToAddress]:
+    def _pass_on(self, step: Step, session: StageSession) -> list[Outgoing]:
         """A chunk was kept here: the next stage takes it from what it keeps."""
         hold = session.hold
         self.shelf.computed(session, session.reused)
@@ -156,13 +156,13 @@ class Stages:
             return []
         return [ToNode(hold.plan.devices[hold.stage + 1], msgspec.structs.replace(step, stage=hold.stage + 1))]
 
-    def _begin_again(self, step: Step, spec: SessionSpec, lacking: NotKept) -> list[ToNode | ToAddress]:
+    def _begin_again(self, step: Step, spec: SessionSpec, lacking: NotKept) -> list[Outgoing]:
         self.counters["kept by others only"] += 1
         self.shelf.end(step.request)
         lacks = Lacks(request=step.request, positions=lacking.positions, node=self.node)
         return [ToAddress(spec.requester, spec.reply_to, lacks)]
 
-    def _run_alone(self, one: Ready) -> list[ToNode | ToAddress]:
+    def _run_alone(self, one: Ready) -> list[Outgoing]:
         try:
             began = self._clock()
             out = forward(one.session.hold.engine, one.step, one.x, one.want)
@@ -174,14 +174,14 @@ class Stages:
             log.exception("node %s: request %s broke", self.node, one.step.request)
             return self._failed(one.step, one.session.spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
 
-    def _run_together(self, ready: list[Ready]) -> list[ToNode | ToAddress]:
+    def _run_together(self, ready: list[Ready]) -> list[Outgoing]:
         """Each step counts the whole pass as its computing: so long it took."""
         began = self._clock()
         parts = [Part(one.step.request, one.x, one.step.position, one.want) for one in ready]
         outputs = ready[0].session.hold.engine.forward_batch(parts)
         compute_s = self._stretch(self._clock() - began)
         self.counters["steps computed together"] += len(ready)
-        sent: list[ToNode | ToAddress] = []
+        sent: list[Outgoing] = []
         for one, out in zip(ready, outputs, strict=True):
             try:
                 sent += self._hand_on(one, out, compute_s, together=len(ready))
@@ -189,31 +189,38 @@ class Stages:
                 sent += self._failed(one.step, one.session.spec, exc)
         return sent
 
-    def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[ToNode | ToAddress]:
+    def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[Outgoing]:
         self.counters[f"failed: {type(error).__name__}"] += 1
         self.shelf.end(step.request)
         return [failure(step.request, spec, error, self.node)]
 
-    def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[ToNode | ToAddress]:
+    def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[Outgoing]:
         step, session, x, started = one
         hold = session.hold
-        self.flops += one.flops
-        if one.want == "none" and together == 1:
-            hold.meter.computed(x.shape[0], step.position, compute_s, head=False)
         if step.prefix:
             self._reuse.keep(step, session, x.shape[0])
         self.shelf.computed(session, step.position + x.shape[0] - len(step.guesses))
-        if out is None:
-            return []
-        if not hold.is_last:
+        sent: list[Outgoing] = []
+        handling_s = compute_s
+        if out is not None and hold.is_last:
+            sent = self._chooser.choose(one, convert.float_view(out), compute_s, together=together)
+        elif out is not None:
             out = wire.pack(out, hold.plan.wire_out_of(hold.stage))
-            return [ToNode(hold.plan.devices[hold.stage + 1], self._onward(step, hold, started, compute_s), out)]
-        return self._chooser.choose(one, convert.to_numpy(out), compute_s, together=together)
+            timing = StageTiming(self.node, compute_s, handling_s := self._clock() - started)
+            onward = msgspec.structs.replace(step, stage=hold.stage + 1, timings=(*step.timings, timing))
+            sent = [ToNode(hold.plan.devices[hold.stage + 1], onward, out)]
+        sent.append(Later(lambda: self._count(one, compute_s, handling_s - compute_s, together)))
+        return sent
 
-    def _onward(self, step: Step, hold: Hold, started: float, compute_s: float) -> Step:
-        timing = StageTiming(self.node, compute_s, self._clock() - started)
-        hold.meter.handled(timing.handling_s - compute_s)
-        return msgspec.structs.replace(step, stage=hold.stage + 1, timings=(*step.timings, timing))
+    def _count(self, one: Ready, compute_s: float, beyond_s: float, together: int) -> tuple[()]:
+        """What a step took, for those who reckon with it."""
+        self.flops += one.flops
+        meter = one.session.hold.meter
+        if one.want == "none" and together == 1:
+            meter.computed(one.x.shape[0], one.step.position, compute_s, head=False)
+        if beyond_s:
+            meter.handled(beyond_s)
+        return ()
 
     # -- checks ------------------------------------------------------------------------------------------
 
