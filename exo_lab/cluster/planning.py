@@ -12,7 +12,8 @@ from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
-from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
+from exo_lab.planning.chunks import with_chunk
+from exo_lab.planning.problem import PREFILL_CHUNK, PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
 from exo_lab.planning.wires import with_wires
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     mix: Mix | None = None
     force: bool = False
     wire: Wire | Literal["auto"] = "auto"
+    chunk: int | Literal["auto"] = PREFILL_CHUNK
 
     @property
     def wire_wanted(self) -> Wire | Literal["auto"]:
@@ -112,6 +114,8 @@ def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Probl
     problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else (), known)
     plan = choose(problem, "manual" if wish.layers is not None else wish.strategy, wish.layers)
     plan = with_wires(problem, msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine))
+    plan = with_chunk(problem, plan, wish.chunk)
+    problem = msgspec.structs.replace(problem, chunk=plan.chunk)
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 
 

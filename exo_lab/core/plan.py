@@ -12,6 +12,7 @@ from exo_lab.core.wire import Rounding, Wire
 
 MAX_STAGES = 1024
 MAX_LAYERS = 1 << 16
+LEAST_CHUNK, MOST_CHUNK = 16, 128
 MAX_EPOCH = 1 << 53  # what JavaScript counts exactly
 
 
@@ -20,7 +21,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
     which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
-    where hidden states are rounded; they are float32 everywhere else.
+    where hidden states are rounded; they are float32 everywhere else. `chunk`: tokens of a piece of a prompt.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     engine: str = "auto"
     roundings: tuple[Rounding, ...] = ()
+    chunk: int = MOST_CHUNK
 
     def __post_init__(self) -> None:
         if not self.shards or len(self.devices) != len(self.shards):
@@ -47,6 +49,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.epoch < MAX_EPOCH:
             raise BadPlan(f"plan for {self.model}: epoch {self.epoch} is not in [0, 2^53)")
+        if not LEAST_CHUNK <= self.chunk <= MOST_CHUNK:
+            raise BadPlan(
+                f"plan for {self.model}: chunks of {self.chunk} tokens; {LEAST_CHUNK} to {MOST_CHUNK} are possible"
+            )
         layers = [0, *(rounding.layer for rounding in self.roundings), self.n_layers]
         if any(before >= after for before, after in itertools.pairwise(layers)) and self.roundings:
             raise BadPlan(f"plan for {self.model}: hidden states cannot be rounded before the layers {layers[1:-1]}")

@@ -81,6 +81,11 @@ number = _checked(float, "a number")
 names_list = list_of(str)
 
 
+def integer_or_auto(text: str) -> int | str:
+    """A whole number, or "auto". For argparse."""
+    return text if text == "auto" else integer(text)
+
+
 def weights(text: str) -> dict[str, float]:
     """`decode=100,prefill=1` as weights by name."""
     found: dict[str, float] = {}

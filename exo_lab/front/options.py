@@ -13,6 +13,7 @@ from exo_lab.front.option import (
     Option,
     Words,
     integer,
+    integer_or_auto,
     list_of,
     names_list,
     number,
@@ -122,6 +123,7 @@ PLAN = (
         default="auto",
         help="precision of hidden states between nodes; auto: float32, on measured slow links bfloat16",
     ),
+    option("--chunk", type=integer_or_auto, metavar="TOKENS", help="pieces in which prompts run: 128, or auto"),
 )
 EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (

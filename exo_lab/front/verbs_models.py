@@ -87,5 +87,6 @@ def _plan_options(desk: Desk, args: Namespace) -> dict[str, Any]:
         "context": args.context,
         "force": args.force,
         "wire": args.wire,
+        "chunk": args.chunk,
     }
     return {name: value for name, value in options.items() if value is not None}

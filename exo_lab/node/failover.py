@@ -79,9 +79,9 @@ def replan(lost: Plan, problem: Problem) -> Plan:
     return choose(problem, strategy)
 
 
-def rounding_alike(old: Plan, new: Plan) -> Plan:
-    """The new plan, with hidden states rounded where the old one did: so the tokens that follow are the same."""
-    return msgspec.structs.replace(new, roundings=old.roundings)
+def computing_alike(old: Plan, new: Plan) -> Plan:
+    """The new plan, with prompts in pieces and hidden states rounded as in the old one: the same tokens follow."""
+    return msgspec.structs.replace(new, roundings=old.roundings, chunk=old.chunk)
 
 
 def gave_up(why: str, model: str, error: ExoError) -> ExoError:
@@ -98,7 +98,5 @@ def waiting_notice(why: str) -> str:
 def resumed_notice(why: str, names: Sequence[str], replayed: int, *, same: bool, alike: bool = True) -> str:
     """What was done about it; the time it took is added when the next token is there."""
     where = f"on the same plan ({', '.join(names)})" if same else f"on {', '.join(names)}"
-    differs = (
-        "" if alike else " That plan sends hidden states in another precision: the answer may differ from here on."
-    )
+    differs = "" if alike else " That plan rounds otherwise: the answer may differ from here on."
     return f"{why}. The answer went on {where}: {replayed} tokens were replayed.{differs}"

@@ -14,7 +14,6 @@ from exo_lab.core.errors import NodeLost
 from exo_lab.core.messages import Cancel, HandOver, Step
 from exo_lab.core.prefix import extend
 from exo_lab.engines import convert
-from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.node.failover import parts
 from exo_lab.node.outgoing import first_step
 from exo_lab.node.session import ATTEMPT_MARK
@@ -98,12 +97,12 @@ class OwnRequests:
         A new attempt computes what the one before did, in the same parts, and so says the same bit for bit.
         """
         plan, known, prefix = request.plan, request.known, b""
-        for position, part in parts(request.prompt, request.drawn, PREFILL_CHUNK):
+        for position, part in parts(request.prompt, request.drawn, plan.chunk):
             if request.over.is_set():
                 return
             final, spec = position + len(part) == known, request.spec if position == 0 else None
             # Whole chunks of the prompt only: how a rest is computed depends on its length.
-            named = request.spec.sampling.prefix_cache and len(part) == PREFILL_CHUNK
+            named = request.spec.sampling.prefix_cache and len(part) == plan.chunk
             prefix = extend(prefix, part) if named else b""
             step = first_step(plan, request.wire, position, final=final, prefix=prefix, spec=spec)
             self._send(plan.devices[0], step, convert.tokens(part))

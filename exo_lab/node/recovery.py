@@ -122,7 +122,7 @@ class Recovery:
 
         Those of other nodes end on the plan on which they began. Raises as `planner.load`; then nothing has changed.
         """
-        plan = failover.rounding_alike(old, plan)
+        plan = failover.computing_alike(old, plan)
         made = await planner.load(self._node, plan, model, progress=progress, timeout_s=LOAD_SILENCE_S)
         await self.take_along(old, made, why)
         return made
@@ -203,7 +203,7 @@ class Recovery:
         same = key_of(plan) == key_of(job.plan)
         for request in job.waiting:
             replayed = len(request.prompt) + len(request.drawn)
-            alike = plan.roundings == job.plan.roundings
+            alike = failover.computing_alike(job.plan, plan) == plan
             notice = failover.resumed_notice(job.why, names, replayed, same=same, alike=alike)
             if request.resume(plan, notice, time.perf_counter()):
                 self._node.ring.post(Start(request))
@@ -246,7 +246,7 @@ class Recovery:
         node = self._node
         plan = await asyncio.to_thread(failover.replan, job.plan, await self._problem(job, devices))
         plan = msgspec.structs.replace(plan, dtype=job.plan.dtype, engine=job.plan.engine)
-        plan = failover.rounding_alike(job.plan, plan)
+        plan = failover.computing_alike(job.plan, plan)
 
         def moved(name: str, done: int, total: int, what: str) -> None:
             for request in job.waiting:

@@ -22,7 +22,6 @@ from exo_lab.core.wire import row_bytes
 from exo_lab.planning.coefficients import Speed, speed_of
 from exo_lab.planning.layer_times import Limit, head_s, layer_times
 from exo_lab.planning.links import Hop, links_of
-from exo_lab.planning.problem import PREFILL_CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +104,7 @@ class Costs:
         self.problem, self.config, self.devices = problem, problem.config, tuple(devices)
         self.links = links_of(problem.topology)
         self.speeds: list[Speed] = [speed_of(device, problem.measured_of(device.id)) for device in devices]
-        self.chunks = math.ceil(problem.prompt_tokens / PREFILL_CHUNK)
+        self.chunks = math.ceil(problem.prompt_tokens / problem.chunk)
         self.chunk_tokens = problem.prompt_tokens / self.chunks  # of a mean chunk
         measured = [problem.measured_of(device.id) or Measured() for device in devices]
         both, prompt = list(zip(self.speeds, measured, strict=True)), problem.prompt_tokens
@@ -261,13 +260,13 @@ class Costs:
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:
-    """What a plan is predicted to do, with hidden states in the precision that it says.
+    """What a plan is predicted to do, with hidden states in the precision and prompts in the pieces that it says.
 
     Raises:
         ConfigError: the plan has a device that the problem's topology has not.
     """
     devices = [problem.device(device) for device in plan.devices]
-    costs = Costs(problem, devices)
+    costs = Costs(msgspec.structs.replace(problem, chunk=plan.chunk), devices)
     cuts = [shard.start for shard in plan.shards] + [plan.n_layers]
     wires: list[Wire] = [plan.wire_out_of(stage) for stage in range(len(devices) - 1)]
     return costs.predict(range(len(devices)), cuts, wires)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from exo_lab.planning.problem import PREFILL_CHUNK
+
 if TYPE_CHECKING:
     from exo_lab.core.pace import Measured
     from exo_lab.planning.coefficients import Speed
@@ -48,6 +50,9 @@ def layer_times(
     if known is not None:
         # A mean over the layers of the model: shared out by size where the file's layers differ.
         mean = sum(sizes) / len(sizes)
+        if prefill and problem.chunk < PREFILL_CHUNK:
+            # Measured with whole chunks. Whatever its size, a chunk reads the weights once, as a decoded position does.
+            known += (measured.layer_s or 0.0) * (1 / tokens - 1 / PREFILL_CHUNK)
         if not prefill and measured.attend_s:
             known += measured.attend_s * looked_at
         by_size = {size: tokens * known * (size / mean if mean else 1.0) for size in set(sizes)}

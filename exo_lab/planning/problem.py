@@ -41,8 +41,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     strategy chooses. `required`: ids that must get a layer; None means all of `order` (and nobody where that is empty).
     `context_tokens` of `sessions` requests must fit in the KV caches. `mix`, if given, replaces `objective`.
     `weight_scale`: bytes of a weight in memory over bytes in the file, see `weight_scale`. `force` overrides the memory
-    check. `wire`: the precision of hidden states on their way, "auto" where the links decide. `measured`: what was
-    measured of this model, by device id; it beats every table.
+    check. `wire`: the precision of hidden states on their way, "auto" where the links decide. `chunk`: tokens of a
+    piece of a prompt. `measured`: what was measured of this model, by device id; it beats every table.
     """
 
     config: ModelConfig
@@ -58,6 +58,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     weight_scale: float = 1.0
     force: bool = False
     wire: Wire | Literal["auto"] = "float32"
+    chunk: int = PREFILL_CHUNK
     measured: tuple[tuple[str, Measured], ...] = ()
 
     def __post_init__(self) -> None:

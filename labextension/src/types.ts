@@ -103,7 +103,7 @@ export interface Applied {
  *
  * `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
  * which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
- * where hidden states are rounded; they are float32 everywhere else.
+ * where hidden states are rounded; they are float32 everywhere else. `chunk`: tokens of a piece of a prompt.
  */
 export interface Plan {
   readonly model: string;
@@ -117,6 +117,7 @@ export interface Plan {
   readonly dtype: string;
   readonly engine: string;
   readonly roundings: ReadonlyArray<Rounding>;
+  readonly chunk: number;
 }
 
 /** Layers [start, end) of a model of `n_layers`. The first shard embeds, the last one holds the head. */

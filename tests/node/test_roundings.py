@@ -31,11 +31,11 @@ PROMPT = tuple(range(5, 25))
 PRECISIONS = st.sampled_from(("bfloat16", "int8"))
 
 
-def expected(source, roundings, prompt, max_tokens=12):
-    """What an uncut model says that rounds at the same places."""
+def expected(source, roundings, prompt, max_tokens=12, chunk=PREFILL_CHUNK):
+    """What an uncut model says that rounds at the same places and takes the prompt in the same pieces."""
     engine = RoundedEngine(NumpyEngine, roundings)
     engine.load(source, whole(source))
-    for position, part in parts(prompt, (), PREFILL_CHUNK):
+    for position, part in parts(prompt, (), chunk):
         out = engine.forward("s", convert.tokens(part), position)
     seen = list(prompt)
     while True:
@@ -93,6 +93,26 @@ def test_a_stage_that_is_lost_changes_no_token_though_the_new_plan_is_cut_elsewh
             assert await tokens_of(request) == expected(made.source, roundings, PROMPT)
             assert request.plan.roundings == roundings
             assert [shard.start for shard in request.plan.shards] != [0, 1, 3]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_a_replay_takes_the_prompt_in_the_pieces_of_the_plan_that_was_lost(after):
+    prompt = tuple(range(3, 3 + 100))
+
+    async def check():
+        async with cluster(4) as made:
+            plan = msgspec.structs.replace(made.plan((2, 1, 1), (1, 2, 3)), chunk=24)
+            await planner.load(made[0], plan, reference(made))
+            made.gates["n2"].close_before(after)
+            request = made.ask(0, prompt)
+            await until(made.gates["n2"].reached.is_set, "it is at work")
+            made.kill(2)
+            made.gates["n2"].open()
+            assert await tokens_of(request) == expected(made.source, (), prompt, chunk=24)
+            assert request.plan.chunk == 24
+            assert len(request.plan.devices) < 3 or made[2].id not in request.plan.devices
 
     asyncio.run(check())
 

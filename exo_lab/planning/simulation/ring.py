@@ -57,7 +57,7 @@ class Ring:
 
     def prefill(self, session: int, tokens: int) -> None:
         """All chunks of a prompt, one behind the other."""
-        for job in chunks(session, tokens):
+        for job in chunks(session, tokens, self.plan.chunk):
             self._enter(0, job)
 
     def decode(self, session: int, position: int, looks_at: float) -> None:

@@ -35,10 +35,10 @@ class Job(NamedTuple):
     final: bool
 
 
-def chunks(session: int, total_tokens: int) -> Iterator[Job]:
+def chunks(session: int, total_tokens: int, most: int = PREFILL_CHUNK) -> Iterator[Job]:
     """A prompt in pieces as engines take them; on average each position looks back at half of the prompt."""
-    for at in range(0, total_tokens, PREFILL_CHUNK):
-        size = min(PREFILL_CHUNK, total_tokens - at)
+    for at in range(0, total_tokens, most):
+        size = min(most, total_tokens - at)
         yield Job(session, at, size, total_tokens / 2, prompt=True, final=at + size == total_tokens)
 
 
