@@ -15,6 +15,7 @@ import msgspec
 from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
+from exo_lab.cluster.drafting import load_draft
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.cluster.measurements import Measurements
 from exo_lab.cluster.models import Models
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.network import TestProgress
     from exo_lab.core.messages import Stats
+    from exo_lab.core.model import ModelConfig
     from exo_lab.core.probe import NetworkReport
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.launch.trouble import How
+    from exo_lab.models.tokenizer import Tokenizer
     from exo_lab.node.doctor import Finding
+    from exo_lab.node.draft import Draft
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
 
 START_TIMEOUT_S = 15.0
@@ -63,6 +67,7 @@ class Cluster(Models, Measurements):
         self._token = token
         self._kernels: Kernels | None = None
         self._closed = False
+        self._drafted: tuple[str, str, Draft] | None = None  # (its name, the model's digest, loaded)
         self.network_report: NetworkReport | None = None  # of the latest test that this process asked for
         policy, timing = policy_of(options.rebalance), make_timing(options.power)
         made = parts or build(options, token)
@@ -193,6 +198,7 @@ class Cluster(Models, Measurements):
         model: str | None = None,
         raw: bool = False,
         system: str | None = None,
+        draft: str | None = None,
         timeout_s: float = TOKEN_TIMEOUT_S,
         **sampling: Any,
     ) -> Generation:
@@ -203,11 +209,14 @@ class Cluster(Models, Measurements):
             model: which of the loaded models; not needed if there is one.
             raw: complete the text as it is, without the chat template.
             system: a system message before the prompt.
+            draft: a small model with the same tokenizer, loaded on this node at its first use, that guesses for the
+                large one: the same tokens with fewer trips around the ring. Not used where `speculate` is 0.
             timeout_s: the longest wait for one token.
             sampling: fields of `SamplingParams`.
 
         Raises:
-            ConfigError: no model is loaded, or an option is wrong.
+            ConfigError: no model is loaded, an option is wrong, or the draft has another tokenizer.
+            DoesNotFit: the draft does not fit on this node.
             PromptTooLong: prompt and max_tokens exceed the model's context.
         """
         loaded = self._loaded(model)
@@ -216,7 +225,8 @@ class Cluster(Models, Measurements):
         question = prepare(loaded, tokenizer, prompt, raw, system, sampling)
         params = question.sampling
         self.node.recovery.shapes[reference.digest] = loaded.config
-        request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s)
+        helper = None if draft is None or params.speculate == 0 else self._draft(draft, loaded.config, tokenizer)
+        request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s, helper)
         return Generation(
             request,
             tokenizer.stream(),
@@ -225,6 +235,13 @@ class Cluster(Models, Measurements):
             decode=tokenizer.token_text,
             cancel=self.node.cancel,
         )
+
+    def _draft(self, name: str, model: ModelConfig, tokenizer: Tokenizer) -> Draft:
+        """A loaded draft; the one before is freed when nobody uses it any more."""
+        if self._drafted is None or self._drafted[:2] != (name, model.digest):
+            self._drafted = None
+            self._drafted = (name, model.digest, load_draft(self.node, name, model, tokenizer))
+        return self._drafted[2]
 
     # -- kernels of this machine, and beyond -------------------------------------------------------------
 

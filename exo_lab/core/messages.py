@@ -234,7 +234,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     `logprob` is natural log of the model's probability before any filter; `alternatives` are
     (token, logprob), best first, as many as `SamplingParams.logprobs`. `reused`: positions that were not computed for
-    this request, told with its first token.
+    this request, told with its first token. `more`: the next token is there too, of the same step.
     """
 
     request: str
@@ -245,6 +245,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     alternatives: tuple[tuple[int, float], ...] = ()
     timings: tuple[StageTiming, ...] = ()
     reused: int = 0
+    more: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):

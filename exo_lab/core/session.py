@@ -24,7 +24,8 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `history`: prompt tokens, sent only when a repetition penalty needs them. `eos`: token ids that end the
     text. `total_tokens`: prompt plus max_tokens, what the KV cache may grow to. `reuse`: so many positions may be taken
-    from what stages kept of other requests; 0 where each must be computed, as for an intervention.
+    from what stages kept of other requests; 0 where each must be computed, as for an intervention. `drafted`: the
+    requester begins each step after the prompt, with guesses of its own.
     """
 
     requester: str  # node id
@@ -35,3 +36,4 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int
     history: tuple[int, ...] = ()
     reuse: int = 0
+    drafted: bool = False

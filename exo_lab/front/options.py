@@ -139,6 +139,7 @@ SAMPLING = (
     option("--seed", type=integer, metavar="N", help="another seed, another answer; the same one, the same"),
     option("--stop", action="append", type=unescape, metavar="TEXT", help="end before this text; may be repeated"),
     option("--speculate", type=integer, metavar="N", help="guess up to N tokens a step, 0: none (default: as it pays)"),
+    option("--draft", metavar="MODEL", words="model", help="a small model with the same tokenizer that guesses ahead"),
     option("--prefix-cache", type=switch, metavar="on|off", help="reuse what a prompt before began with (default: on)"),
     option("--logprobs", type=integer, metavar="N", help="report the N most likely tokens at each place"),
     option("--timeout", type=number, metavar="SECONDS", help="longest wait for one token"),

@@ -182,6 +182,7 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
         model=args.model or _preferred(defaults.model, [model.plan.model for model in loaded]),
         raw=args.raw,
         system=args.system,
+        draft=args.draft,
         timeout_s=args.timeout if args.timeout is not None else defaults.timeout_s,
         **options,
     )

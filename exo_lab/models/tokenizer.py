@@ -69,6 +69,11 @@ class Tokenizer:
         """How many tokens there are."""
         return self._core.get_vocab_size()
 
+    @functools.cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token by its text as the file has it: two tokenizers with the same one can be taken for each other."""
+        return self._core.get_vocab(with_added_tokens=True)
+
     @property
     def has_template(self) -> bool:
         """Can it chat?"""

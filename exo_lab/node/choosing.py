@@ -70,6 +70,8 @@ class Chooser:
             # The other stages hear of the end from the requester's Cancel, sent when the last token arrives.
             self._shelf.end(step.request)
             return [tell]
+        if spec.drafted:
+            return [tell]  # the requester begins the next step when it has heard
         return [self._next(step, session, position, drawn[-1].token), tell]
 
     @staticmethod
@@ -104,6 +106,7 @@ class Chooser:
                 alternatives=said.alternatives,
                 timings=(*step.timings, timing) if row == 0 else (),  # the others came in the same pass
                 reused=session.reused if drew.position == spec.prompt_tokens else 0,
+                more=row + 1 < len(drawn),
             )
             sent.append(ToAddress(spec.requester, spec.reply_to, token))
         self._counters["tokens"] += len(drawn)

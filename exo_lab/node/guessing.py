@@ -73,11 +73,15 @@ class Costs:
 
 
 class Acceptance:
-    """How often the first guess is right, the first two, the first three ... What is new counts more."""
+    """How often the first guess is right, the first two, the first three ... What is new counts more.
 
-    def __init__(self) -> None:
-        self._right = [0.0] * MOST
-        self._seen = [1.0] * MOST  # as if one had been wrong: nothing is believed at once
+    Args:
+        hopes: that a guess is right, before anything was seen; 0 where seeing costs nothing.
+    """
+
+    def __init__(self, hopes: float = 0.0) -> None:
+        self._right = [hopes**number for number in range(1, MOST + 1)]
+        self._seen = [1.0] * MOST
 
     def saw(self, number: int, right: bool) -> None:
         """The first `number` guesses were all right, or not."""
@@ -100,6 +104,27 @@ def best(chances: Sequence[float], costs: Costs, most: int, margin: float = MARG
     return found
 
 
+class Worth:
+    """How many guesses are worth making for one request. `acceptance` and `costs` are told what happened."""
+
+    def __init__(self, acceptance: Acceptance, costs: Costs) -> None:
+        self.acceptance, self.costs = acceptance, costs
+        self._since = 0  # steps in which something could have been tried
+
+    def most(self, available: int) -> int:
+        """The number to make now, of so many that there are."""
+        if not self.costs.known:
+            return 0
+        chances = self.acceptance.chances
+        found = best(chances, self.costs, available)
+        self._since += 1
+        if not found and 1 + chances[0] > MARGIN and self._since * TRIALS > self.costs.ratio(1) - 1:
+            found = 1
+        if found:
+            self._since = 0
+        return found
+
+
 class Guesser:
     """Guesses for one request, by look-up.
 
@@ -110,11 +135,9 @@ class Guesser:
     """
 
     def __init__(self, history: Sequence[int], fixed: int | None, costs: Costs) -> None:
-        self._lookup, self._fixed, self._costs = Lookup(history), fixed, costs
-        self._acceptance = Acceptance()
+        self._lookup, self._fixed, self._worth = Lookup(history), fixed, Worth(Acceptance(), costs)
         self._shadow: tuple[int, ...] = ()  # what would have been guessed, and how much of it was right so far
         self._matched = 0
-        self._since = 0.0  # steps in which something could have been tried
 
     def drew(self, token: int) -> None:
         """The next token."""
@@ -128,7 +151,7 @@ class Guesser:
         self._matched += 1
         right = token == self._shadow[self._matched - 1]
         for number in range(self._matched, self._matched + 1 if right else len(self._shadow) + 1):
-            self._acceptance.saw(number, right)
+            self._worth.acceptance.saw(number, right)
         if not right or self._matched == len(self._shadow):
             self._shadow = ()
 
@@ -140,15 +163,5 @@ class Guesser:
         """
         if self._fixed is not None:
             return self._lookup.guess(min(most, self._fixed))
-        guess = self._lookup.guess(min(most, MOST)) if alone and self._costs.known else ()
-        return guess[: self._worth(len(guess))] if guess else ()
-
-    def _worth(self, most: int) -> int:
-        chances, costs = self._acceptance.chances, self._costs
-        found = best(chances, costs, most)
-        self._since += 1
-        if not found and 1 + chances[0] > MARGIN and self._since * TRIALS > costs.ratio(1) - 1:
-            found = 1
-        if found:
-            self._since = 0.0
-        return found
+        guess = self._lookup.guess(min(most, MOST)) if alone else ()
+        return guess[: self._worth.most(len(guess))] if guess else ()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.core.sampling import SamplingParams
     from exo_lab.core.topology import Topology
+    from exo_lab.node.draft import Draft
     from exo_lab.node.membership import Members, Peer
     from exo_lab.node.parts import Listener, NodeParts
 
@@ -256,7 +257,13 @@ class Node:
     # -- generations -------------------------------------------------------------------------------------
 
     def submit(
-        self, plan: Plan, prompt: tuple[int, ...], sampling: SamplingParams, eos: tuple[int, ...], timeout_s: float
+        self,
+        plan: Plan,
+        prompt: tuple[int, ...],
+        sampling: SamplingParams,
+        eos: tuple[int, ...],
+        timeout_s: float,
+        draft: Draft | None = None,
     ) -> Request:
         """Start a generation on a plan. Any thread. The request fills by itself; nothing is raised later.
 
@@ -271,8 +278,9 @@ class Node:
             total_tokens=len(prompt) + sampling.max_tokens,
             history=prompt if sampling.needs_history else (),
             reuse=len(prompt) if sampling.prefix_cache else 0,
+            drafted=draft is not None,
         )
-        request = Request(uuid.uuid4().hex[:16], plan, prompt, spec, timeout_s)
+        request = Request(uuid.uuid4().hex[:16], plan, prompt, spec, timeout_s, draft)
         request.begin(time.perf_counter())
         self.ring.begin(request)
         return request

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from exo_lab.core.messages import Adopted, Lacks, Token
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
+    from exo_lab.node.draft import Draft
     from exo_lab.node.session import Request
 
 MAX_TOKEN_ID = 2**31
@@ -160,6 +161,17 @@ class OwnRequests:
             self._counters["late token"] += 1
         elif request.over.is_set():
             self.stop(request)
+        elif request.draft is not None:
+            self._draft(request, request.draft, token)
+
+    def _draft(self, request: Request, draft: Draft, token: Token) -> None:
+        """Begin the next step, with guesses, when all tokens of the one before are there."""
+        guesses = draft.next(request, token)
+        if guesses is None:
+            return
+        self._counters["guesses"] += len(guesses)
+        step = first_step(request.plan, token.request, token.position, guesses=guesses)
+        self._send(request.plan.devices[0], step, convert.tokens([token.token, *guesses]))
 
     def failed(self, wire: str, error: ExoError, node: str) -> bool:
         """A request cannot go on, says a node; False if it is none of ours."""
@@ -187,6 +199,8 @@ class OwnRequests:
             known = self._requests.pop(request.id, None)
         if known is not None:
             self.abandon(request.plan, request.wire)
+            if request.draft is not None:
+                request.draft.forget(request.id)
 
     def _find(self, wire: str) -> Request | None:
         """The request whose present attempt has this name."""

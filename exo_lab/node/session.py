@@ -19,6 +19,7 @@ from exo_lab.core.messages import Token
 if TYPE_CHECKING:
     from exo_lab.core.messages import SessionSpec
     from exo_lab.core.plan import Plan
+    from exo_lab.node.draft import Draft
 
 
 SLOW_TOKENS = 10  # a token that takes so many times the longest one so far is not coming
@@ -35,7 +36,16 @@ class Arrival(msgspec.Struct, frozen=True):
 class Request:
     """One generation. Thread-safe: one producer (data thread), one consumer, and anyone may cancel."""
 
-    def __init__(self, request: str, plan: Plan, prompt: tuple[int, ...], spec: SessionSpec, timeout_s: float) -> None:
+    def __init__(
+        self,
+        request: str,
+        plan: Plan,
+        prompt: tuple[int, ...],
+        spec: SessionSpec,
+        timeout_s: float,
+        draft: Draft | None = None,
+    ) -> None:
+        self.draft = draft  # guesses for it; then its steps are begun here
         self.id, self.plan, self.prompt, self.spec, self.timeout_s = request, plan, prompt, spec, timeout_s
         self.started_at = 0.0
         self.moved_at = 0.0  # last sign of life; what the deadline counts from

@@ -62,8 +62,9 @@ class StageSession:
         self.next_position = 0
         self.reserved_bytes = spec.total_tokens * hold.engine.info.kv_bytes_per_token
         self.seen: list[int] = list(spec.history) if hold.is_last else []
-        fixed = spec.sampling.speculate
-        self.guesser = Guesser(spec.history, fixed, hold.costs) if hold.is_last and fixed != 0 else None
+        wanted = spec.sampling.speculate
+        guesses = hold.is_last and wanted != 0 and not spec.drafted
+        self.guesser = Guesser(spec.history, wanted, hold.costs) if guesses else None
         self.sent_at: float | None = None
 
     def chose(self, token: int) -> None:

@@ -73,6 +73,28 @@ def test_asking_for_alternatives_changes_no_token(pair, model, temperature):
     left.unload()
 
 
+def test_a_draft_with_the_same_tokens_guesses_and_another_is_refused(pair, model, tmp_path):
+    left, _ = pair
+    left.load(model, devices=["left", "right"], context=64)
+    options = {"raw": True, "max_tokens": 24}
+    plain = [event.token for event in left.generate(PROMPT, **options).result().tokens]
+    write_gguf(tmp_path / "smaller.gguf", tiny_config(n_layers=2), seed=4)
+    for draft in (model, str(tmp_path / "smaller.gguf"), str(tmp_path / "smaller.gguf")):
+        drafted = left.generate(PROMPT, draft=draft, speculate=3, **options).result()
+        assert [event.token for event in drafted.tokens] == plain
+    before = left.counters()[left.id].counters["guesses"]
+    assert [
+        event.token for event in left.generate(PROMPT, draft=model, speculate=0, **options).result().tokens
+    ] == plain
+    assert left.counters()[left.id].counters["guesses"] == before > 0
+    write_gguf(tmp_path / "other.gguf", tiny_config(vocab_size=320))
+    with pytest.raises(ConfigError, match="needs the same tokenizer"):
+        left.generate(PROMPT, draft=str(tmp_path / "other.gguf"), **options)
+    with pytest.raises(ModelNotFound):
+        left.generate(PROMPT, draft="nobody/knows", **options)
+    left.unload()
+
+
 def test_a_plan_is_made_without_loading_anything(pair, model):
     left, _ = pair
     preview = left.plan(model, devices=["right", "left"], layers=[1, tiny_config().n_layers - 1])

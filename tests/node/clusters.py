@@ -20,6 +20,7 @@ from exo_lab.engines import calibrate, convert, sampling
 from exo_lab.engines.base import PREFILL_CHUNK, Want
 from exo_lab.engines.numpy_engine import NumpyEngine
 from exo_lab.node import planner
+from exo_lab.node.draft import Draft
 from exo_lab.node.node import Node
 from exo_lab.node.parts import NodeParts
 from exo_lab.node.session import Request
@@ -178,12 +179,13 @@ class Cluster:
         eos: tuple[int, ...] = (),
         timeout_s: float = DEADLINE_S,
         plan: Plan | None = None,
+        draft: Draft | None = None,
         **params: Any,
     ) -> Request:
         """Start a generation on the plan that a node knows; without guesses unless they are asked for."""
         params = {"max_tokens": 12, "speculate": 0, **params}
         plan = plan or self.nodes[node].plans[MODEL]
-        return self.nodes[node].submit(plan, tuple(prompt), SamplingParams(**params), eos, timeout_s)
+        return self.nodes[node].submit(plan, tuple(prompt), SamplingParams(**params), eos, timeout_s, draft)
 
     async def answer(self, node: int = 0, prompt: Sequence[int] = (5, 6, 7), **options: Any) -> list[int]:
         """The tokens of a generation; its error is raised."""
