@@ -157,6 +157,7 @@ def step(members: Members, event: Event) -> Members:
                     kind=known.kind,
                     found_by=known.found_by if known.way else found_by,
                     latency_s=known.latency_s,
+                    vitals=Vitals() if known.liveness == "lost" else known.vitals,
                 ),
             )
         case Reached(id=peer_id, way=way) if peer_id in members.peers:

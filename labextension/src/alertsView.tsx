@@ -28,7 +28,7 @@ export function AlertsView(props: AlertsProps): React.ReactElement | null {
     <section className="jp-ExoLab-alerts" aria-label={trans.__('Alerts')}>
       <ul>
         {status.alerts.map(alert => (
-          <li key={alert.id} className={isRaised(alert) ? 'jp-mod-raised' : 'jp-ExoLab-faint'}>
+          <li key={alert.id} className={isRaised(alert) ? 'jp-mod-raised' : ''}>
             <span aria-hidden="true">{isRaised(alert) ? '\u25b2' : '\u25b3'}</span>
             <span>{alertWords(alert, status, trans)}</span>
             {isRaised(alert) && (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from exo_lab.core.watching import RULES
 from exo_lab.front.text import harmless
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from exo_lab.core.messages import Stats
     from exo_lab.core.status import ClusterStatus
+    from exo_lab.core.telemetry import Quantity
     from exo_lab.core.topology import Link
 
 KEPT_S = 600.0  # ten minutes
@@ -42,6 +44,11 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
+def _above(quantity: Quantity, scale: float) -> float | None:
+    """Above what there is an alert, where the user did not say otherwise."""
+    return next((rule.threshold * scale for rule in RULES if rule.quantity == quantity), None)
+
+
 METRICS: tuple[Metric, ...] = (
     Metric(
         key="tokens_per_s",
@@ -51,9 +58,31 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(key="stage_s", title="Stage time", unit="ms", scale=1e3, note="computing one token"),
     Metric(key="queue", title="Requests in progress", unit=""),
-    Metric(key="memory", title="Memory used", unit="%", scale=100.0, threshold=90.0),
+    Metric(key="memory", title="Memory used", unit="%", scale=100.0, threshold=_above("memory", 100.0)),
+    Metric(
+        key="compute",
+        title="Compute use",
+        unit="%",
+        scale=100.0,
+        threshold=_above("compute", 100.0),
+        note="FLOPs computed of those that the device could have, over 5 s",
+    ),
     Metric(key="load", title="CPU load", unit="%", scale=100.0, threshold=90.0),
-    Metric(key="latency_s", title="Link latency", unit="ms", scale=1e3, note="one way, from this node"),
+    Metric(
+        key="latency_s",
+        title="Link latency",
+        unit="ms",
+        scale=1e3,
+        threshold=_above("latency", 1e3),
+        note="one way, from this node",
+    ),
+    Metric(
+        key="temperature_c",
+        title="Temperature",
+        unit="°C",
+        threshold=_above("temperature", 1.0),
+        note="of the hottest sensor, where there is one",
+    ),
     Metric(
         key="bandwidth_bytes_per_s",
         title="Link bandwidth",
@@ -66,7 +95,7 @@ METRIC = {metric.key: metric for metric in METRICS}
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One device at one moment. `memory` and `load` in [0, 1]; times in seconds."""
+    """One device at one moment. `memory`, `compute` and `load` in [0, 1]; times in seconds."""
 
     tokens_per_s: float | None = None
     stage_s: float | None = None
@@ -75,6 +104,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     load: float | None = None
     latency_s: float | None = None
     bandwidth_bytes_per_s: float | None = None
+    compute: float | None = None
+    temperature_c: float | None = None
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -118,6 +149,8 @@ def moment(
                     queue=None if busy is None else float(busy.sessions),
                     memory=None if free is None or not whole else min(1.0, max(0.0, 1 - free / whole)),
                     load=node.load,
+                    compute=node.compute,
+                    temperature_c=node.temperature_c,
                     latency_s=node.latency_s if way is None or way.latency_s is None else way.latency_s,
                     bandwidth_bytes_per_s=None if way is None else way.bandwidth_bytes_per_s,
                 ),
