@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.measure import RESULTS
 from exo_lab.core import alerts
 from exo_lab.core.telemetry import Sample
-from exo_lab.core.watching import Watching
+from exo_lab.core.watching import RULES, Watching
 from exo_lab.telemetry.foresight import LOOK_S, Foresight
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ RECORDED = Path(__file__).parent / "recorded"
 AHEAD_S = 30.0
 GRACE_S = 60.0  # after a forecast was taken back
 RUN_S = 1800.0
-SEEDS = 20  # of each kind; constants were chosen by looking at seeds from `TUNED_FROM` on
-TUNED_FROM = 10_000
+SEEDS = 20  # of each kind; constants were chosen by seeds from `TUNED_FROM` on, and by no others
+REPORTED_FROM, TUNED_FROM = 100, 10_000
 EVERY_S: dict[Quantity, float] = {"memory": 3.0, "temperature": 10.0, "latency": 1.0, "compute": 5.0}
 
 
@@ -209,12 +209,15 @@ def record(store: Path, name: str) -> Path:
 
     base = Store(store)
     now_s = time.time()
-    found = base.series(now_s, now_s - RAW_KEPT_S)
+    found = base.series(now_s, now_s - RAW_KEPT_S, tuple(rule.quantity for rule in RULES))
     base.close()
-    peers = {about: f"peer-{count + 1}" for count, about in enumerate(sorted({one.about for one in found}))}
+    peers = {
+        about: f"peer-{count + 1}"
+        for count, about in enumerate(sorted({one.about for one in found if one.quantity == "latency"}))
+    }
     lines = ["at_s,quantity,about,value"]
     for one in found:
-        about = one.about if one.quantity in ("load", "temperature") else one.about and peers[one.about]
+        about = peers[one.about] if one.quantity == "latency" else one.about
         lines += [f"{at_s:.2f},{one.quantity},{about},{value:.6g}" for at_s, value in one.points]
     RECORDED.mkdir(exist_ok=True)
     path = RECORDED / f"{name}.csv"
@@ -303,7 +306,7 @@ def summary(kind: str, scores: Iterable[Score]) -> dict[str, Any]:
     }
 
 
-def evaluate(first_seed: int = 0, seeds: int = SEEDS) -> list[dict[str, Any]]:
+def evaluate(first_seed: int = REPORTED_FROM, seeds: int = SEEDS) -> list[dict[str, Any]]:
     """Every kind by itself, then all made-up runs, those of them that can be foreseen, and recorded ones."""
     lines: list[dict[str, Any]] = []
     every: list[Score] = []
@@ -348,7 +351,7 @@ def main() -> int:
     if args.record:
         print(record(Path(args.record[0]), args.record[1]))
         return 0
-    lines = evaluate(TUNED_FROM if args.tuning else 0, args.seeds)
+    lines = evaluate(TUNED_FROM if args.tuning else REPORTED_FROM, args.seeds)
     print(table(lines))
     if not args.tuning and args.seeds == SEEDS:
         (RESULTS / "early_warning.json").write_text(json.dumps({"ahead_s": AHEAD_S, "runs": lines}, indent=1) + "\n")

@@ -65,4 +65,6 @@ class AlertsView(View):
             for node in self.status.nodes
             if node.device.id in told and node.device.emulated
         ]
-        return [*(forecast_words(one, self.names) for one in self.status.forecasts), *emulated]
+        loud = any(alert.state == "raised" for alert in self.status.alerts)
+        hint = ["%exo alerts --ack ID says that an alert is known."] if loud else []
+        return [*(forecast_words(one, self.names) for one in self.status.forecasts), *emulated, *hint]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exo_lab.core.telemetry import Quantity, Sample
     from exo_lab.core.watching import Rule
 
-WINDOW_S = 120.0  # of readings that the trend is of
+WINDOWS_S = (120.0, 300.0)  # of readings that the trend is of; the second where the first is lost in noise
 KEPT_S = 900.0  # of readings in which earlier turns are looked for
 HORIZON_S = 180.0  # what is further away is not foreseen
 READINGS = 16  # that a window has, if they come so seldom that it must be longer for that
@@ -33,7 +33,7 @@ MOST = 60  # readings of a window that are used: pairs grow with their square
 CONFIDENCE = 0.9
 GROWTH = 4.0  # a trend grows by so many times the noise within its window
 STEADY = 0.85  # of its older half's slope: what its newer half must have to be no damped trend
-TURNS = 1  # earlier ones that make a reading one that turns around
+HIGHER = 0.1  # of its rise: so far above earlier turns a reading must be to be taken for higher
 # What levels off by its nature (Newton's law of cooling): of its slope no more than this is left after half a window.
 LEVELS_OFF: dict[Quantity, float] = {"temperature": 0.75}
 
@@ -123,12 +123,18 @@ def foresee(node: str, rule: Rule, samples: Sequence[Sample]) -> Forecast | None
         rule: with the threshold.
         samples: of the last `KEPT_S`.
     """
-    latest = samples[-(FEWEST + 1) :]
-    if len(latest) < FEWEST:
+    if len(samples) < FEWEST:
         return None
-    now, every_s = latest[-1], (latest[-1].at_s - latest[0].at_s) / (len(latest) - 1)
-    since_s = now.at_s - max(WINDOW_S, READINGS * every_s)
-    recent = [one for one in samples if one.at_s >= since_s]
+    latest = samples[-FEWEST:]
+    fewest_s = READINGS * (latest[-1].at_s - latest[0].at_s) / (FEWEST - 1)
+    found = (_within(max(window_s, fewest_s), node, rule, samples) for window_s in WINDOWS_S)
+    return next((one for one in found if one is not None), None)
+
+
+def _within(length_s: float, node: str, rule: Rule, samples: Sequence[Sample]) -> Forecast | None:
+    """What the trend of the latest `length_s` foretells."""
+    now = samples[-1]
+    recent = [one for one in samples if one.at_s >= now.at_s - length_s]
     if len(recent) < FEWEST:
         return None
     at_s, values = blocks(recent, MOST)
@@ -170,14 +176,13 @@ def foresee(node: str, rule: Rule, samples: Sequence[Sample]) -> Forecast | None
 
 def _turns(samples: Sequence[Sample], rule: Rule, level: float, values: np.ndarray) -> bool:
     """Has it risen like this and turned around before, so that it will turn below the threshold again?"""
-    _, past = blocks(samples, 2 * MOST)
-    noise = 1.4826 * float(np.median(np.abs(np.diff(values))))
-    if len(past) < 3:
-        return False
+    past = np.array([one.value for one in samples])
     past = np.median(np.lib.stride_tricks.sliding_window_view(past, 3), axis=1)  # one that stands out is no turn
-    tops = turned_at(past, max((level - float(values.min())) / 2, GROWTH * noise))
-    if len(tops) < TURNS:
+    noise = 1.4826 * float(np.median(np.abs(np.diff(values))))
+    rise = level - float(values.min())
+    tops = turned_at(past, max(rise / 2, GROWTH * noise))
+    if not tops:
         return False
     climbs = max(0.0, (tops[-1] - tops[0]) / max(1, len(tops) - 1))
     next_top = max(tops) + climbs
-    return next_top < rule.threshold and level <= next_top + 2 * noise
+    return next_top < rule.threshold and level <= next_top + 2 * noise + HIGHER * rise
