@@ -109,7 +109,8 @@ def _visit(backend: Any, args: Namespace) -> None:
             if name == "ask":
                 verbs.answer(desk, args, _prompt(args))
                 return
-            args.visitor = cluster.id
+            if name == "topology":
+                args.what = "show"
             if name in ON_PAPER:
                 args.nodes = _others(cluster)
             if name in ("plan", "load"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import NodeError
 from exo_lab.front.verbs import joined
+from exo_lab.front.visitors import visitor_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ def visiting(backend: Any, wait_s: float, *, wants_model: bool = False, **option
         wants_model: go on looking until a loaded model is known. A node that joins hears of it within a second.
         options: of `connect`.
     """
-    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1, sensors="off", **options)
+    cluster: Cluster = backend.connect(visitor_name(os.getpid()), threads=1, sensors="off", **options)
     try:
         deadline = time.monotonic() + wait_s
         _settle(cluster, deadline)

@@ -15,6 +15,7 @@ from exo_lab.core.status import Liveness
 from exo_lab.core.telemetry import Alert, Forecast
 from exo_lab.front.nodes_view import holdings
 from exo_lab.front.text import harmless
+from exo_lab.front.visitors import residents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,9 +72,8 @@ def frame(
     links: Iterable[Link] = (),
     *,
     before: Frame | None = None,
-    without: str = "",
 ) -> Frame:
-    """What one look saw.
+    """What one look saw, without commands of a shell.
 
     Args:
         at_s: when.
@@ -81,7 +81,6 @@ def frame(
         counters: of the nodes that answered, by id.
         links: those that anybody knows of.
         before: the look before, for the rate of tokens.
-        without: a node that is not to be told of, such as the one that looks.
     """
     held = holdings(status.models)
     nodes = tuple(
@@ -98,8 +97,7 @@ def frame(
             tokens=counted.counters.get(TOKENS, 0) if counted is not None else None,
             emulated=node.device.emulated,
         )
-        for node in status.nodes
-        if node.device.id != without
+        for node in residents(status.nodes, status.models)
     )
     there = {node.id for node in nodes}
     return Frame(

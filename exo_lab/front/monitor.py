@@ -24,12 +24,11 @@ class Watch:
 
     Args:
         cluster: what is looked at.
-        without: a node that is not to be told of, such as the command that looks.
         wall: seconds since the epoch.
     """
 
-    def __init__(self, cluster: Cluster, without: str = "", wall: Callable[[], float] = time.time) -> None:
-        self._cluster, self._without, self._wall = cluster, without, wall
+    def __init__(self, cluster: Cluster, wall: Callable[[], float] = time.time) -> None:
+        self._cluster, self._wall = cluster, wall
         self._before: Frame | None = None
         self._links: tuple[Link, ...] = ()
         self._links_at: float | None = None
@@ -45,7 +44,7 @@ class Watch:
             self._links, self._links_at = self._cluster.topology().links, now_s
         counters = self._cluster.counters()
         status = self._cluster.status()
-        seen = frame(self._wall(), status, counters, self._links, before=self._before, without=self._without)
+        seen = frame(self._wall(), status, counters, self._links, before=self._before)
         self._before = seen
         return seen
 

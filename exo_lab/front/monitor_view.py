@@ -62,7 +62,7 @@ class MonitorView(View):
         parts += [Text(f"! {clean(problem)}", style="yellow") for problem in now.problems]
         if not now.alerts and not now.forecasts:
             parts.append(Text("no alerts", style="dim"))
-        parts.append(Text(" · ".join(filter(None, (self.recording, "Ctrl+C ends it"))), style="dim"))
+        parts.append(Text(" · ".join(filter(None, ("Ctrl+C ends it", self.recording))), style="dim"))
         return Group(*parts)
 
     # -- pieces ------------------------------------------------------------------------------------------

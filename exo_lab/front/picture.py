@@ -11,6 +11,7 @@ import msgspec
 
 from exo_lab.core.device import Device
 from exo_lab.core.topology import Link
+from exo_lab.front.visitors import visitors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,19 +58,13 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def picture(
-    nodes: Sequence[NodeStatus],
-    known: Topology,
-    models: Sequence[LoadedModel] = (),
-    without: str = "",
-) -> Picture:
-    """What is known of a cluster.
+def picture(nodes: Sequence[NodeStatus], known: Topology, models: Sequence[LoadedModel] = ()) -> Picture:
+    """What is known of a cluster, without commands of a shell.
 
     Args:
         nodes: as this node sees them.
         known: devices and links that anybody knows of.
         models: loaded ones, for who holds what.
-        without: the id of a node that is not to be told of, such as a command that ends with its answer.
     """
     members = {
         node.device.id: Member(
@@ -84,7 +79,8 @@ def picture(
     for device in known.devices:
         if device.id not in members:
             members[device.id] = Member(device=device, state="heard of", holds=_held(device.id, models))
-    members.pop(without, None)
+    for visitor in visitors((member.device for member in members.values()), models):
+        del members[visitor]
     return Picture(
         members=tuple(sorted(members.values(), key=lambda member: (member.device.name, member.device.id))),
         links=tuple(edge for edge in known.links if edge.a in members and edge.b in members),

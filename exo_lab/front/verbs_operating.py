@@ -18,6 +18,7 @@ from exo_lab.front.network_view import NetworkView
 from exo_lab.front.recording import Recording
 from exo_lab.front.screen import CellScreen
 from exo_lab.front.text_view import TextView
+from exo_lab.front.visitors import visitors
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -46,11 +47,10 @@ def alerts(desk: Desk, args: Namespace) -> View:
 def network(desk: Desk, args: Namespace) -> None:
     """Have the nodes test their links."""
     cluster = desk.cluster()
-    visitor = _visitor(args)
     with progress_board(desk, "testing the network") as (board, screen):
         report = cluster.network_test(
             args.target,
-            without=(visitor,) if visitor else (),
+            without=_passing(cluster),
             while_busy=args.while_busy,
             progress=lambda name, done, total, what: board.say(f"{name} ({done} of {total}): {what}"),
         )
@@ -65,7 +65,7 @@ def monitor(desk: Desk, args: Namespace) -> View | None:
         from exo_lab.front.widgets.monitored import monitored
 
         return monitored(cluster, every_s=every_s, for_s=args.for_s, record=args.record)
-    watch = Watch(cluster, without=_visitor(args))
+    watch = Watch(cluster)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(Recording(args.record)) if args.record else None
         draw = stack.enter_context(drawing(sys.stdout))
@@ -87,29 +87,27 @@ def diagnose(desk: Desk, args: Namespace) -> None:
     from exo_lab.front.report.page import page, summary
     from exo_lab.front.widgets.live_telemetry import watching
 
-    cluster, visitor = desk.backend.current(), _visitor(args)
+    cluster = desk.backend.current()
     charts = None if cluster is None else watching(cluster)
     with progress_board(desk, "looking at everything") as (board, screen):
         facts = gather(
             cluster,
             desk.backend.checkup,
             last_s=args.last,
-            without=visitor,
             moments=() if charts is None else charts.history.moments,
-            test=_network_test(cluster, board, visitor) if args.network and cluster is not None else None,
+            test=_network_test(cluster, board) if args.network and cluster is not None else None,
         )
         place = write_file(args.output, page(facts))
         said = f"The report is in {place}. It opens in any browser and needs no network."
         screen.finish(MessageView(said, *summary(facts)))
 
 
-def _network_test(cluster: Cluster, board: Board, visitor: str) -> Callable[[], object]:
-    without = (visitor,) if visitor else ()
+def _network_test(cluster: Cluster, board: Board) -> Callable[[], object]:
     return lambda: cluster.network_test(
-        without=without, progress=lambda name, *_: board.say(f"testing the links of {name}")
+        without=_passing(cluster), progress=lambda name, *_: board.say(f"testing the links of {name}")
     )
 
 
-def _visitor(args: Namespace) -> str:
-    """The id of a command of the shell, which ends with its answer and is no part of it; empty in a cell."""
-    return getattr(args, "visitor", "")
+def _passing(cluster: Cluster) -> tuple[str, ...]:
+    """The ids of commands of a shell, which are no part of the cluster."""
+    return tuple(visitors([node.device for node in cluster.nodes()], cluster.models()))

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
 def topology(desk: Desk, args: Namespace) -> View:
     """Devices and links: live in a cell, unless it is asked to `show` them or for one of its forms."""
-    visitor = getattr(args, "visitor", None)  # a command of the shell, which ends with its answer
-    if visitor is None and args.what is None and not (args.table or args.json or args.svg):
+    if args.what is None and not (args.table or args.json or args.svg):
         from exo_lab.front.widgets.live import topology
 
         return topology(desk.cluster())
     cluster = desk.cluster()
-    seen = picture(cluster.nodes(), cluster.topology(), cluster.models(), without=visitor or "")
-    view = TopologyView(seen, tables=args.table)
+    view = TopologyView(picture(cluster.nodes(), cluster.topology(), cluster.models()), tables=args.table)
     if args.svg is not None:
         return MessageView(f"A drawing of {view.title()} is in {write_file(args.svg, as_file(view.svg()))}")
     return TextView(view.json()) if args.json else view

@@ -22,6 +22,7 @@ from exo_lab.front.monitor_view import BARS, MonitorView, sparkline
 from exo_lab.front.recording import Recording
 from tests.front import scenes
 from tests.front.test_cli import ShellBackend
+from tests.front.test_topology_view import shell
 
 ME = f"{99:012x}"
 A, B, C = (member.id for member in scenes.devices())
@@ -36,10 +37,10 @@ def counted(tokens: int, requests: int = 1) -> Stats:
 
 
 def seen(at_s: float = 100.0, tokens: int = 0, before: Frame | None = None, **changes) -> Frame:
-    status = scenes.status(alerts=(ALERT,), forecasts=(FORECAST,), **changes)
+    status = scenes.status(alerts=(ALERT,), forecasts=(FORECAST,), **{"nodes": shell(scenes.devices()), **changes})
     links = [link(B, A, kind="wifi", latency_s=0.002), link(A, ME, kind="loopback")]
     counters = {A: counted(0), C: counted(tokens)}
-    return frame(at_s, status, counters, links, before=before, without=ME)
+    return frame(at_s, status, counters, links, before=before)
 
 
 class Terminal(io.StringIO):
@@ -68,8 +69,8 @@ def test_the_rate_is_of_all_answers_since_the_look_before():
 
 def test_a_line_says_all_of_it_without_anything_that_steers_a_terminal():
     evil = scenes.device(1, name="\x1b[2Jevil\n")
-    first = seen(nodes=scenes.nodes((evil, *scenes.devices()[1:])))
-    line = MonitorView([first, seen(101.0, 20, first, nodes=scenes.nodes((evil, *scenes.devices()[1:])))]).text()
+    first = seen(nodes=shell((evil, *scenes.devices()[1:])))
+    line = MonitorView([first, seen(101.0, 20, first, nodes=shell((evil, *scenes.devices()[1:])))]).text()
     assert "\n" not in line
     assert "\x1b" not in line
     assert "20.0 tok/s" in line
@@ -94,7 +95,7 @@ def test_a_terminal_gets_one_page_that_is_drawn_again_and_is_left_in_order():
 
 
 def test_nobody_in_reach_is_said():
-    alone = frame(1.0, scenes.status(nodes=scenes.nodes(())), {}, without=ME)
+    alone = frame(1.0, scenes.status(nodes=shell(())), {})
     assert "exo-lab node" in MonitorView([alone]).text()
     out = Terminal()
     with drawing(out) as draw:
@@ -169,7 +170,7 @@ def test_csv_has_a_line_a_node_and_no_formula(tmp_path):
     evil = scenes.device(1, name="=HYPERLINK(1)")
     with Recording(str(path)) as recording:
         recording.add(seen())
-        recording.add(seen(nodes=scenes.nodes((evil,))))
+        recording.add(seen(nodes=shell((evil,))))
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert len(rows) == 4
     assert rows[0]["alerts"] == "memory"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
+from exo_lab.core.status import NodeStatus
 from exo_lab.core.topology import Sighting, Topology, link, topology
 from exo_lab.front.picture import Picture, picture
 from exo_lab.front.svg import as_file
@@ -14,6 +16,12 @@ from exo_lab.front.topology_view import TopologyView
 from tests.front import scenes
 
 ME = f"{99:012x}"
+
+
+def shell(members) -> tuple[NodeStatus, ...]:
+    """The nodes as a command of the shell sees them."""
+    me, *others = scenes.nodes(members)
+    return (msgspec.structs.replace(me, device=msgspec.structs.replace(me.device, name="shell-4711")), *others)
 
 
 def known(members=None) -> Topology:
@@ -28,24 +36,24 @@ def known(members=None) -> Topology:
     return topology([Sighting(device=member) for member in members], links)
 
 
-def seen(without: str = "", **changes) -> Picture:
-    fields = {"nodes": scenes.nodes(scenes.devices()), "known": known(), "models": (scenes.loaded(),), **changes}
-    return picture(fields["nodes"], fields["known"], fields["models"], without)
+def seen(**changes) -> Picture:
+    fields = {"nodes": shell(scenes.devices()), "known": known(), "models": (scenes.loaded(),), **changes}
+    return picture(fields["nodes"], fields["known"], fields["models"])
 
 
 def test_the_tree_has_every_node_with_its_layers_and_every_link_at_both_of_its_ends():
-    text = TopologyView(seen(ME)).text()
+    text = TopologyView(seen()).text()
     assert text.splitlines()[0] == "3 nodes, 3 links (2 measured); smollm2-135m over 3 nodes"
     assert "1 kernel-1" in text
     assert "holds emb, 0–12" in text  # noqa: RUF001 - an en dash is meant
     assert text.count("loopback, 180 µs, 1.20 GB/s (measured)") == 2
     assert text.count("wifi, not measured") == 2
     assert text.count("emulated: memory 96 MB, 2x slower") == 1
-    assert "laptop" not in text
+    assert "shell-" not in text
 
 
 def test_tables_have_a_row_a_node_and_a_row_a_link():
-    view = TopologyView(seen(ME), tables=True)
+    view = TopologyView(seen(), tables=True)
     lines = view.text().splitlines()
     assert len(lines) == 1 + 1 + 3 + 1 + 1 + 3
     assert "not measured" in lines[-2]
@@ -53,7 +61,7 @@ def test_tables_have_a_row_a_node_and_a_row_a_link():
 
 
 def test_json_says_everything_with_units_and_no_figure_where_none_was_measured():
-    told = json.loads(TopologyView(seen(ME)).json())
+    told = json.loads(TopologyView(seen()).json())
     assert [member["device"]["name"] for member in told["members"]] == ["kernel-1", "kernel-2", "kernel-3"]
     assert told["members"][0]["holds"] == [
         {"model": scenes.MODEL, "stage": 0, "start": 0, "end": 13, "n_layers": 30},
@@ -69,7 +77,7 @@ def test_the_drawing_is_a_file_of_its_own_with_every_node(count):
         [Sighting(device=member) for member in members],
         [link(a.id, b.id, latency_s=0.001) for i, a in enumerate(members) for b in members[:i]],
     )
-    view = TopologyView(picture(scenes.nodes(members), full, (), ME))
+    view = TopologyView(picture(shell(members), full))
     drawn = ElementTree.fromstring(as_file(view.svg()))
     texts = ["".join(element.itertext()) for element in drawn.iter() if element.tag.endswith("text")]
     assert [name for name in texts if name.startswith("kernel-")] == [member.name for member in members]

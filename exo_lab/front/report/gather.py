@@ -19,6 +19,7 @@ from exo_lab.core.scrub import REMOVED, scrubbed
 from exo_lab.core.telemetry import thinned
 from exo_lab.front.picture import picture
 from exo_lab.front.report.facts import NodeFacts, PlanFacts, ReportFacts
+from exo_lab.front.visitors import residents, visitors
 from exo_lab.node.journal import private_words
 from exo_lab.telemetry.detect import detect
 
@@ -46,7 +47,6 @@ def gather(
     checkup: Callable[[], tuple[Finding, ...]],
     *,
     last_s: float,
-    without: str = "",
     moments: tuple[Moment, ...] = (),
     test: Callable[[], object] | None = None,
 ) -> ReportFacts:
@@ -56,14 +56,13 @@ def gather(
         cluster: this process's; None: it is no node, and only this machine is told of.
         checkup: the doctor.
         last_s: how far back what was measured goes.
-        without: the id of a node that is not to be told of: a command that ends with its answer.
         moments: what this process's own charts remember.
         test: called first, to test the network.
     """
     missing: list[str] = []
     if test is not None:
         _have("the network test", test, None, missing)
-    about = {} if cluster is None else _Asking(cluster, last_s, without, missing).fields()
+    about = {} if cluster is None else _Asking(cluster, last_s, missing).fields()
     facts = ReportFacts(
         at_s=time.time(),
         here=detect(device_id=""),
@@ -108,21 +107,24 @@ def _have(what: str, ask: Callable[[], T], otherwise: T, missing: list[str]) -> 
 class _Asking:
     """Asks a cluster one thing after the other; what could not be had is noted in `missing`."""
 
-    def __init__(self, cluster: Cluster, last_s: float, without: str, missing: list[str]) -> None:
-        self._cluster, self._last_s, self._without, self._missing = cluster, last_s, without, missing
+    def __init__(self, cluster: Cluster, last_s: float, missing: list[str]) -> None:
+        self._cluster, self._last_s, self._missing = cluster, last_s, missing
 
     def fields(self) -> dict[str, Any]:
         """The fields of `ReportFacts` that are about the cluster."""
         cluster = self._cluster
         status = cluster.status()
-        nodes = tuple(node for node in status.nodes if node.device.id != self._without)
-        known = self._have("links of other nodes", cluster.topology, cluster.node.topology).without(self._without)
+        passing = visitors((node.device for node in status.nodes), status.models)
+        nodes = residents(status.nodes, status.models)
+        known = self._have("links of other nodes", cluster.topology, cluster.node.topology)
+        for visitor in passing:
+            known = known.without(visitor)
         return {
             "status": msgspec.structs.replace(status, nodes=nodes),
-            "picture": picture(nodes, known, status.models, self._without),
+            "picture": picture(nodes, known, status.models),
             "plans": tuple(self._plan(model, known) for model in status.models),
             "nodes": tuple(self._node(node) for node in nodes if node.liveness != "lost"),
-            "software": tuple((name, version) for id_, name, version in cluster.software() if id_ != self._without),
+            "software": tuple((name, version) for id_, name, version in cluster.software() if id_ not in passing),
             "network": cluster.network_report,
         }
 

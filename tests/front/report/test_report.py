@@ -20,7 +20,7 @@ from exo_lab.front.report.series_svg import series_svg, worst
 from exo_lab.front.roster import Roster
 from tests.front import scenes
 from tests.front.fakes import FakeCluster
-from tests.front.test_topology_view import known
+from tests.front.test_topology_view import known, shell
 
 A, B, C = (member.id for member in scenes.devices())
 TOKEN = "kJ8s-this_is/the+secret=="
@@ -183,6 +183,9 @@ class Told(FakeCluster):
         self.loaded.append(scenes.loaded())
         self.node = type("Node", (), {"topology": self.topology()})()
 
+    def status(self):
+        return scenes.status(nodes=shell(self.members), models=self.models())
+
     def history(self, node: str, last_s: float, quantities=()) -> tuple[Series, ...]:
         if node == C:
             raise PeerUnreachable("kernel-3 did not answer")
@@ -192,7 +195,7 @@ class Told(FakeCluster):
         return events(f"/home/anna/x failed with {TOKEN}, says anna")
 
     def software(self):
-        return [(A, "kernel-1", "exo_lab 1"), (self.id, self.name, "exo_lab 1")]
+        return [(A, "kernel-1", "exo_lab 1"), (self.id, "shell-4711", "exo_lab 1")]
 
     def private_words(self) -> dict[str, str]:
         return {"/home/anna": "~", "anna": "(user)", TOKEN: REMOVED}
@@ -209,14 +212,14 @@ def failing(*_: object) -> None:
 
 
 def test_what_cannot_be_had_is_left_out_with_its_reason(told):
-    found = gather(told, told.doctor, last_s=60.0, without=told.id)
+    found = gather(told, told.doctor, last_s=60.0)
     assert [node.id for node in found.nodes] == [A, B, C]
     assert found.nodes[0].series == (series(),)
     assert found.nodes[2].series == ()
     assert any("measurements of kernel-3: kernel-3 did not answer" in one for one in found.missing)
     assert any("why smollm2-135m is cut so" in one for one in found.missing)
     assert found.software == (("kernel-1", "exo_lab 1"),)
-    assert "laptop" not in [node.device.name for node in found.status.nodes]
+    assert [node.device.name for node in found.status.nodes] == ["kernel-1", "kernel-2", "kernel-3"]
 
 
 def test_names_folders_and_secrets_are_not_in_it(told, monkeypatch):
