@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from exo_lab.node.holds import PlanKey
 
 SHARE = 0.25  # of the memory that would be free if nothing were kept
+SPARE = 16  # of so many chunks one more goes than must
 
 
 class _Name(NamedTuple):
@@ -68,12 +69,8 @@ class Prefixes:
         if before and self.find(key, before, turn) is None:
             return False  # nobody could get there
         room = self._allowed() - nbytes
-        while self.nbytes > room:
-            oldest = self._oldest()
-            if oldest is None or self._kept[oldest].turn >= turn:
-                return False
-            self._drop(oldest)
-        return room >= 0
+        self._give_back(room, turn)
+        return self.nbytes <= room
 
     def keep(self, key: PlanKey, prefix: bytes, position: int, block: KvBlock, turn: int) -> None:
         """Keep a chunk that begins at `position`; there is room."""
@@ -84,9 +81,8 @@ class Prefixes:
         """Give back what is above the allowance if so much more is needed elsewhere; how many chunks that were."""
         if not self._kept:
             return 0
-        before, room = len(self._kept), self._allowed(needed_bytes)
-        while self.nbytes > room and (oldest := self._oldest()) is not None:
-            self._drop(oldest)
+        before = len(self._kept)
+        self._give_back(self._allowed(needed_bytes), self._turns + 1)
         return before - len(self._kept)
 
     def forget(self, key: PlanKey) -> None:
@@ -97,9 +93,20 @@ class Prefixes:
     def _allowed(self, needed_bytes: int = 0) -> float:
         return SHARE * max(0, self._free_bytes() + self.nbytes - needed_bytes)
 
-    def _oldest(self) -> _Name | None:
+    def _give_back(self, room: float, turn: int) -> None:
+        """Keep no more than `room`, if what was used before `turn` is enough for that.
+
+        Of many chunks a few more go, so that they need not be put in order for each new one.
+        """
+        if self.nbytes <= room:
+            return
+        spare = len(self._kept) // SPARE
         # A request that uses a chunk has used those before it: of one turn, the last chunk has nothing behind it.
-        return min(self._kept, key=lambda name: (self._kept[name].turn, -self._kept[name].position), default=None)
+        for name in sorted(self._kept, key=lambda name: (self._kept[name].turn, -self._kept[name].position)):
+            spare -= self.nbytes <= room
+            if spare < 0 or self._kept[name].turn >= turn:
+                return
+            self._drop(name)
 
     def _drop(self, name: _Name) -> None:
         self.nbytes -= self._kept.pop(name).block.nbytes

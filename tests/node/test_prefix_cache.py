@@ -17,8 +17,9 @@ from exo_lab.engines import calibrate, convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.numpy_engine import NumpyEngine
+from exo_lab.node.holds import key_of
 from exo_lab.node.reuse import REUSED
-from tests.node.clusters import cluster, over, tokens_of, until
+from tests.node.clusters import MODEL, cluster, over, tokens_of, until
 from tests.tiny import tiny_config, tiny_source
 
 LACKING = "kept by others only"
@@ -197,6 +198,33 @@ def test_a_stage_that_dies_takes_its_cache_along_and_the_text_goes_on(call):
             assert await tokens_of(request) == plain
             assert await made.answer(prompt=LONG) == plain
             made.stopped.append(made[1])
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+@given(call=st.integers(0, 12), victim=st.sampled_from((1, 2)), how=st.sampled_from(("killed", "moved", "lacking")))
+@settings(max_examples=10, deadline=None)
+def test_whatever_happens_while_a_prompt_is_reused_the_tokens_are_the_same(call, victim, how):
+    async def check():
+        async with cluster(3) as made:
+            old = await made.load((1, 2, 1))
+            plain = await made.answer(prompt=LONG)
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
+            if how == "lacking":
+                made[victim].stages.shelf.prefixes.forget(key_of(old))
+            gate = made.gates[f"n{victim}"]
+            gate.close_before(call)
+            requests = [made.ask(number, LONG) for number in (0, 0)]
+            await until(lambda: gate.reached.is_set() or all(one.over.is_set() for one in requests), "they are at work")
+            if how != "moved":
+                made.kill(victim)
+                made.stopped.append(made[victim])
+            gate.open()
+            if how == "moved":
+                await made[0].recovery.change(old, made.plan((2, 1, 1)), made[0].models[MODEL], "layers were moved")
+            assert [await tokens_of(one) for one in requests] == [plain] * 2
+            assert await made.answer(prompt=LONG) == plain
             await made.free_of_sessions()
 
     asyncio.run(check())
