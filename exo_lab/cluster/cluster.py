@@ -10,8 +10,6 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
@@ -163,13 +161,9 @@ class Cluster(Models, Measurements):
         """
         from exo_lab.cluster import network
 
-        devices = [node.device for node in self.nodes() if node.liveness != "lost" and node.device.id not in without]
-        asked = network.questions(devices, target)
-        known = self.topology()
-        work = network.run(self.node, asked, while_busy=while_busy, progress=progress)
-        report = self._thread.run(work, network.SILENCE_S * sum(1 + len(question.peers) for question in asked))
-        effects = network.effects(self.node, self.models(), known, report)
-        self.network_report = msgspec.structs.replace(report, effects=effects)
+        self.network_report = network.test(
+            self, self._thread, target, without, while_busy=while_busy, progress=progress
+        )
         return self.network_report
 
     def on_change(self, listener: Listener) -> Callable[[], None]:

@@ -24,11 +24,13 @@ from exo_lab.planning.cost import predict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from exo_lab.cluster.cluster import Cluster
     from exo_lab.core.device import Device
     from exo_lab.core.probe import LinkProbe
     from exo_lab.core.status import LoadedModel
     from exo_lab.core.topology import Link, Topology
     from exo_lab.node.node import Node
+    from exo_lab.node.thread import ControlThread
 
     TestProgress = Callable[[str, int, int, str], object]  # (node name, links done, of how many, what)
 
@@ -56,6 +58,25 @@ def questions(devices: Sequence[Device], target: str) -> list[Question]:
     (chosen,) = planner.select(devices, [target])
     others = tuple(id_ for id_ in ids if id_ != chosen.id)
     return [Question(chosen, others), *(Question(one, (chosen.id,)) for one in devices if one.id != chosen.id)]
+
+
+def test(
+    cluster: Cluster,
+    thread: ControlThread,
+    target: str,
+    without: Sequence[str],
+    *,
+    while_busy: bool,
+    progress: TestProgress,
+) -> NetworkReport:
+    """See `Cluster.network_test`."""
+    devices = [node.device for node in cluster.nodes() if node.liveness != "lost" and node.device.id not in without]
+    asked = questions(devices, target)
+    known = cluster.topology()
+    work = run(cluster.node, asked, while_busy=while_busy, progress=progress)
+    report = thread.run(work, SILENCE_S * sum(1 + len(question.peers) for question in asked))
+    found = effects(cluster.node, cluster.models(), known, report)
+    return msgspec.structs.replace(report, effects=found)
 
 
 async def run(

@@ -86,14 +86,10 @@ def _figure(plan: Plan, links: Sequence[Link], stage: int) -> str:
 
 def _stage(plan: Plan, roster: Roster, stage: int, x: float, y: float) -> str:
     entry, shard = roster[plan.devices[stage]], plan.shards[stage]
-    left, top = x - BOX_W / 2, y - BOX_H / 2
+    left = x - BOX_W / 2
     ends = ("E + " if shard.is_first else "") + show_layers(shard.start, shard.end) + (" + H" if shard.is_last else "")
     return (
-        f'<rect x="{svg.n(left)}" y="{svg.n(top)}" width="{BOX_W:g}" height="{BOX_H:g}" rx="6" '
-        'fill="var(--jp-layout-color1,transparent)" stroke="currentColor" stroke-opacity="0.55"'
-        + (' stroke-dasharray="4 3"/>' if entry.emulated else "/>")
-        + svg.box(left, top, 30, BOX_H, entry.mark, radius=6, emulated=bool(entry.emulated))
-        + svg.pill(left + 15, y, entry.mark)
+        svg.card(x, y, BOX_W, BOX_H, entry.mark, emulated=bool(entry.emulated))
         + svg.label(left + 37, y - 4, svg.fit(entry.name, BOX_W - 40), bold=True)
         + svg.label(left + 37, y + 13, ends, size=11, faint=True)
     )

@@ -81,6 +81,18 @@ def pill(cx: float, cy: float, mark: Mark) -> str:
     )
 
 
+def card(x: float, y: float, w: float, h: float, mark: Mark, *, emulated: bool) -> str:
+    """A device's frame around (x, y), with its colour, hatching and number at the left; 37 are left free for those."""
+    left, top = x - w / 2, y - h / 2
+    return (
+        f'<rect x="{n(left)}" y="{n(top)}" width="{w:g}" height="{h:g}" rx="6" '
+        'fill="var(--jp-layout-color1,transparent)" stroke="currentColor" stroke-opacity="0.55"'
+        + (' stroke-dasharray="4 3"/>' if emulated else "/>")
+        + box(left, top, 30, h, mark, radius=6, emulated=emulated)
+        + pill(left + 15, y, mark)
+    )
+
+
 def swatch(mark: Mark, *, emulated: bool = False) -> str:
     """A device's colour and hatching and, as text beside it, its number: where drawings are dropped, that stays."""
     shape = box(1, 1, 24, 14, mark, radius=2, emulated=emulated)

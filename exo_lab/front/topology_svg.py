@@ -91,18 +91,14 @@ def _figures(edge: Link, places: dict[str, tuple[float, float]]) -> str:
 
 def _member(member: Member, roster: Roster, x: float, y: float) -> str:
     device, entry = member.device, roster[member.device.id]
-    left, top = x - BOX_W / 2, y - BOX_H / 2
+    left = x - BOX_W / 2
     held = "; ".join(show_shard(one.start, one.end, one.n_layers) for one in member.holds)
     holds = f"layers {held}" if held else "no layers"
     state = "" if member.state == "alive" else f"{member.state}, "
     memory = show_bytes(device.memory_bytes) if device.memory_bytes else ""
     what = "emulated" if device.emulated else ""
     return (
-        f'<rect x="{svg.n(left)}" y="{svg.n(top)}" width="{BOX_W:g}" height="{BOX_H:g}" rx="6" '
-        'fill="none" stroke="currentColor" stroke-opacity="0.55"'
-        + (' stroke-dasharray="4 3"/>' if device.emulated else "/>")
-        + svg.box(left, top, 30, BOX_H, entry.mark, radius=6, emulated=bool(device.emulated))
-        + svg.pill(left + 15, y, entry.mark)
+        svg.card(x, y, BOX_W, BOX_H, entry.mark, emulated=bool(device.emulated))
         + svg.label(left + 37, y - 12, svg.fit(entry.name, BOX_W - 40), bold=True)
         + svg.label(left + 37, y + 4, svg.fit(state + holds, BOX_W - 40, 11), size=11, faint=True)
         + svg.label(left + 37, y + 20, ", ".join(filter(None, (memory, what))), size=11, faint=True)
