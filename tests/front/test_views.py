@@ -299,3 +299,12 @@ def test_an_answer_is_plain_without_alternatives_while_it_runs_and_where_a_stop_
         GenerationView("Paris. END ", scenes.stats(), tokens=bare),
     ):
         assert "rgba(213,94,0" not in made.html()
+
+
+def test_what_was_kept_of_earlier_prompts_is_said_where_something_was():
+    reused = scenes.stats(prompt_tokens=430, prompt_tokens_reused=412)
+    assert "412 of 430 prompt tokens from the cache" in GenerationView("Paris.", reused).text()
+    assert "from the cache" not in GenerationView("Paris.", scenes.stats()).text()
+    kept = StatusView(scenes.status(kept_bytes=3 << 20, reused_tokens=412)).text()
+    assert "3.00 MiB of earlier prompts kept, 412 tokens reused" in kept
+    assert "earlier prompts" not in StatusView(scenes.status()).text()
