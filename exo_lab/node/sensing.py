@@ -7,6 +7,7 @@ makes an alert is decided in `core.alerts`, what is foreseen in `telemetry.fores
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from exo_lab.node.node import Node
     from exo_lab.telemetry.recorder import Recorder
     from exo_lab.telemetry.sensors import Sensors
+
+log = logging.getLogger(__name__)
 
 MAX_POINTS = 1000  # of one series that is told to a peer
 MAX_SERIES = 256
@@ -84,7 +87,7 @@ class Sensing:
                 continue
             last_s = self._read_at.get(name)
             if last_s is None or not last_s <= now_s < last_s + every_s:  # due, or the clock was set back
-                samples += read(now_s)
+                samples += self._readings(name, read, now_s)
                 self._read_at[name] = last_s = now_s
             next_s = min(next_s, last_s + every_s)
         self._take(samples, now_s)
@@ -140,6 +143,18 @@ class Sensing:
             self._node.problems.note(SUBJECT, problem)
         else:
             self._node.problems.settle(SUBJECT)
+
+    def _readings(self, name: str, read: Callable[[float], Iterator[Sample]], now_s: float) -> list[Sample]:
+        """What a sensor says. One that fails keeps nobody else from being read, and is tried again when it is due."""
+        subject = f"sensor {name}"
+        try:
+            found = list(read(now_s))
+        except Exception as exc:  # a driver may answer with anything
+            log.exception("node %s: the sensor %s failed", self._node.id, name)
+            self._node.problems.note(subject, f"the sensor {name} failed: {exc!r}. It is tried again.")
+            return []
+        self._node.problems.settle(subject)
+        return found
 
     # -- reading -----------------------------------------------------------------------------------------
 

@@ -200,6 +200,22 @@ def test_memory_that_grows_is_foreseen_and_every_change_of_that_is_told(machine)
     assert machine.changes == 2
 
 
+def test_a_sensor_that_fails_is_a_problem_keeps_no_other_from_being_read_and_is_tried_again(machine):
+    working = machine.sensors.temperature
+
+    def broken():
+        raise ValueError("65535 is no temperature")
+
+    machine.sensors.temperature = broken
+    machine.run(30)
+    assert len(machine.points("memory")) == 10
+    assert "65535" in (machine.node.problems.about("sensor device") or "")
+    machine.sensors.temperature = working
+    machine.run(20)
+    assert machine.sensing.vitals.value("temperature") == 50.0
+    assert machine.node.problems.values() == ()
+
+
 # -- in a cluster ----------------------------------------------------------------------------------------------
 
 
