@@ -24,7 +24,7 @@ def together(cluster: Cluster, count: int) -> float:
     """Tokens a second of `count` requests that begin at once, from the first token of any to the last of all."""
     began = time.perf_counter()
     running = [
-        cluster.generate(f"{number}. {WORDS}", raw=True, max_tokens=TOKENS, prefix_cache=False)
+        cluster.generate(f"{number}. {WORDS}", raw=True, max_tokens=TOKENS, prefix_cache=False, speculate=0)
         for number in range(count)
     ]
     done = [generation.result() for generation in running]

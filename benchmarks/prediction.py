@@ -51,7 +51,7 @@ RINGS: dict[str, tuple[tuple[float, ...], tuple[Case, ...]]] = {
 
 
 def _ask(cluster: Cluster, prompt: str) -> Generation:
-    return cluster.generate(prompt, raw=True, max_tokens=DECODE_TOKENS, prefix_cache=False).result()
+    return cluster.generate(prompt, raw=True, max_tokens=DECODE_TOKENS, prefix_cache=False, speculate=0).result()
 
 
 def _token_s(generation: Generation) -> float:

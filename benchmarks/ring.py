@@ -48,8 +48,8 @@ def prompt_of(cluster: Cluster, tokens: int) -> str:
 
 
 def decode_rate(cluster: Cluster) -> Generation:
-    """One generation of `DECODE_TOKENS` tokens; stops for nothing else."""
-    return cluster.generate(WORDS, raw=True, max_tokens=DECODE_TOKENS, prefix_cache=False).result()
+    """One generation of `DECODE_TOKENS` tokens without guesses: a step a token, as others are measured."""
+    return cluster.generate(WORDS, raw=True, max_tokens=DECODE_TOKENS, prefix_cache=False, speculate=0).result()
 
 
 def _work() -> float:
@@ -131,7 +131,7 @@ class Rings:
     def prefill_s(self, nodes: int, prompt: str) -> float:
         """Seconds to the first token."""
         self.use(nodes)
-        generation = self.cluster.generate(prompt, raw=True, max_tokens=1, prefix_cache=False).result()
+        generation = self.cluster.generate(prompt, raw=True, max_tokens=1, prefix_cache=False, speculate=0).result()
         return generation.tokens[0].at_s
 
 

@@ -35,7 +35,7 @@ CONTEXT = 512
 
 
 def _ask(cluster: Cluster, prompt: str) -> Generation:
-    return cluster.generate(prompt, raw=True, max_tokens=ANSWER_TOKENS, prefix_cache=False).result()
+    return cluster.generate(prompt, raw=True, max_tokens=ANSWER_TOKENS, prefix_cache=False, speculate=0).result()
 
 
 def _figures(run: Generation) -> dict[str, float]:
