@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 ASK_S = 5.0
 WAITING = 256  # alerts that wait for a slow function
 END_S = 1.0
+HEARD_S = 2.0  # an alert's state comes back with the answers to pings
 
 
 class Measurements:
@@ -56,6 +57,8 @@ class Measurements:
     def acknowledge(self, alert: str) -> None:
         """Say that somebody has seen an alert, to the node whose it is. It stays until it is over.
 
+        Returns when this node has heard back that it is acknowledged, or after a second or two.
+
         Args:
             alert: its id.
 
@@ -69,7 +72,19 @@ class Measurements:
             raise ConfigError(f"there is no alert {alert!r}; {f'there are {there}' if there else 'there are none'}.")
         address = self.node.control_address(found.node)
         ask = self.node.parts.control.request(address, Acknowledge(alert=alert), timeout_s=ASK_S)
-        self._thread.run(ask, ASK_S + 1.0)
+        heard = threading.Event()
+
+        def listen(what: str) -> None:
+            if what == "alerts" and all(one.state != "raised" for one in alerts_of(self.node) if one.id == alert):
+                heard.set()
+
+        self.node.listeners.add(listen)
+        try:
+            self._thread.run(ask, ASK_S + 1.0)
+            listen("alerts")
+            heard.wait(HEARD_S)
+        finally:
+            self.node.listeners.discard(listen)
 
     def history(
         self, node: str | None = None, last_s: float = 3600.0, quantities: Sequence[str] = QUANTITIES

@@ -51,6 +51,7 @@ def test_an_alert_reaches_every_node_and_the_users_function_and_can_be_acknowled
     assert [alert.id for alert in quiet.alerts()] == [raised.id]
     assert [alert.id for alert in until(lambda: quiet.status().alerts, "status has it")] == [raised.id]
     quiet.acknowledge(raised.id)
+    assert [alert.state for alert in quiet.alerts()] == ["acknowledged"]
     assert calls.get(timeout=WITHIN_S).state == "acknowledged"
     assert [alert.state for alert in loud.alerts()] == ["acknowledged"]
     loud.close()
