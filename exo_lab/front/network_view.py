@@ -58,6 +58,11 @@ class NetworkView(View):
         ]
         return said + refused
 
+    def emulated(self) -> list[str]:
+        """Nodes that are slower than their machine, or whose links are."""
+        entries = [self.roster[id_] for id_ in self._ids()]
+        return [f"{entry.name} is emulated: {entry.emulated}" for entry in entries if entry.emulated]
+
     def html(self) -> str:
         """Two heat matrices, a table of sizes, predictions."""
         return html.block(
@@ -65,7 +70,7 @@ class NetworkView(View):
             heat_matrix_svg(LATENCY, self._entries(), self._latencies()),
             heat_matrix_svg(self._bandwidth_title(), self._entries(), self._bandwidths()),
             html.grid(SIZES, *self._sizes()),
-            html.bullets(self.effects()),
+            html.bullets([*self.effects(), *self.emulated()]),
             *(html.notice(remark) for remark in self.remarks()),
         )
 
@@ -78,7 +83,7 @@ class NetworkView(View):
                 *self._matrix(LATENCY, self._latencies()),
                 *self._matrix(self._bandwidth_title(), self._bandwidths()),
                 *(["", SIZES, *table(header, rows, right)] if rows else []),
-                *(["", *self.effects()] if self.effects() else []),
+                *(["", *said] if (said := [*self.effects(), *self.emulated()]) else []),
                 *(f"! {remark}" for remark in self.remarks()),
             ]
         )
@@ -90,7 +95,7 @@ class NetworkView(View):
 
         header, rows, right = self._sizes()
         sizes = [SIZES, *table(header, rows, right)] if rows else []
-        lines = ["", *sizes, "", *self.effects(), *(f"! {remark}" for remark in self.remarks())]
+        lines = ["", *sizes, "", *self.effects(), *self.emulated(), *(f"! {remark}" for remark in self.remarks())]
         return Group(
             Text(self.title(), style="bold"),
             self._rich(LATENCY, self._latencies()),

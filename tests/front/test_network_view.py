@@ -28,6 +28,7 @@ def test_the_text_has_every_way_what_is_lost_and_what_it_means():
     assert "419 MB/s" in text  # 4 MiB in the 10 ms that they take longer
     assert "frames of 2.00 KiB" in text  # where larger ones were not sent
     assert "smollm2-135m: predicted 142 tok/s with what was measured, 151 tok/s before" in text
+    assert "kernel-2 is emulated: memory 96 MB, 2x slower" in text
     assert "! kernel-3 did not test: node kernel-3 is computing answers" in text
     assert "kernel-2 to kernel-1: ended after 6 s" in text
     assert re.search(r"kernel-1 to kernel-2 +1.86 MB/s +381 MB/s +0 of 112", text)
@@ -40,6 +41,7 @@ def test_html_has_a_cell_for_every_pair_and_says_all_of_it_to_a_screen_reader():
         assert len(list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}rect"))) == 9
     assert "kernel-1 to kernel-2 1.00 ms / 1.00 ms" in first
     assert "142 tok/s" in drawn
+    assert "kernel-2 is emulated" in drawn
 
 
 def test_json_is_the_report():
