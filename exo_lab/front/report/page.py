@@ -98,9 +98,11 @@ def _sections(facts: ReportFacts) -> list[tuple[str, str]]:
 
 
 def _problems(facts: ReportFacts) -> str:
-    said = [] if facts.status is None else [html.notice(clean(problem)) for problem in facts.status.problems]
-    said += [html.notice(f"not in this report: {clean(what)}") for what in facts.missing]
-    return "".join(said)
+    status = facts.status
+    roster = roster_of(() if status is None else status.nodes)
+    said = [] if status is None else [clean(problem) for problem in status.problems]
+    said += [f"not in this report: {clean(what)}" for what in facts.missing]
+    return "".join(html.notice(roster.named(text)) for text in said)
 
 
 def _nodes(facts: ReportFacts) -> str:

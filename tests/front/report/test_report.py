@@ -57,7 +57,7 @@ def facts(**changes) -> ReportFacts:
         ),
         "software": (("kernel-1", "exo_lab 1.2"),),
         "network": scenes.network_report(),
-        "missing": ("measurements of kernel-3: it did not answer",),
+        "missing": (f"measurements of kernel-3: {C} did not answer",),
         **changes,
     }
     return ReportFacts(**fields)
@@ -97,7 +97,11 @@ def outline(text: str) -> Outline:
 def test_every_part_is_on_the_page():
     text = page(facts())
     for part in (
-        *("kernel-2 has an old version", "not in this report: measurements of kernel-3", "emulated: memory 96 MB"),
+        *(
+            "kernel-2 has an old version",
+            "not in this report: measurements of kernel-3: kernel-3 did",
+            "emulated: memory 96 MB",
+        ),
         *(
             "3 nodes share the layers by memory",
             "memory of kernel-1",
