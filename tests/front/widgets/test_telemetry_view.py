@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from exo_lab.core.topology import link
 from exo_lab.front.widgets.charts_svg import POINTS, ceiling, thinned
-from exo_lab.front.widgets.history import METRIC, History, Paced, moment
+from exo_lab.front.widgets.history import METRIC, History, Moment, Paced, Reading, moment
 from exo_lab.front.widgets.telemetry_view import NOTHING, TelemetryView
 from tests.front import scenes
 
@@ -102,3 +103,12 @@ def test_a_figure_above_its_threshold_is_said_in_words():
     hot.add(msgspec.structs.replace(made, readings=((device, busy),)), {device: "laptop"})
     assert METRIC["load"].threshold == pytest.approx(90)
     assert "97 (97 to 97; above 90)" in TelemetryView(hot, everyone()).text()
+
+
+def test_a_line_ends_where_nothing_was_measured_and_begins_anew():
+    made = History()
+    for at in (0.0, 1.0, 2.0, 3.0, 100.0, 101.0, 300.0):
+        made.add(Moment(at, ((f"{1:012x}", Reading(load=0.5)),)), {})
+    (line,) = re.findall(r'<path d="(M[^"]*)" fill="none" stroke="#0072B2"', TelemetryView(made).html())
+    assert line.count("M") == 3
+    assert line.endswith("h1")  # one reading alone is a point
