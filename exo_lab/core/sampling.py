@@ -9,6 +9,7 @@ import msgspec
 from exo_lab.core.errors import ConfigError
 
 MOST_GUESSES = 15  # in one step
+LOOKED_UP = 1 << 15  # tokens that guesses are looked up in
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +57,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             if not good:
                 raise ConfigError(f"{field} must be {rule}, got {value}")
 
-    @property
-    def needs_history(self) -> bool:
-        """Must the stage that chooses tokens know those before?"""
-        return self.repetition_penalty != 1 or self.speculate != 0
+    def history(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """Of a request's tokens so far, those that the stage that chooses the next ones must know.
+
+        All for a repetition penalty; for guesses the latest will do, and a long prompt would not fit into a header.
+        """
+        if self.repetition_penalty != 1:
+            return tokens
+        return tokens[-LOOKED_UP:] if self.speculate != 0 else ()

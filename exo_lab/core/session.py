@@ -22,7 +22,7 @@ class StageTiming(msgspec.Struct, frozen=True, array_like=True):
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What every stage must know of a request. Rides with the request's first `Step`.
 
-    `history`: prompt tokens, sent only when a repetition penalty needs them. `eos`: token ids that end the
+    `history`: prompt tokens, sent only when a repetition penalty or guesses need them. `eos`: token ids that end the
     text. `total_tokens`: prompt plus max_tokens, what the KV cache may grow to. `reuse`: so many positions may be taken
     from what stages kept of other requests; 0 where each must be computed, as for an intervention. `drafted`: the
     requester begins each step after the prompt, with guesses of its own.

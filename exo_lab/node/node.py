@@ -276,7 +276,7 @@ class Node:
             eos=eos,
             prompt_tokens=len(prompt),
             total_tokens=len(prompt) + sampling.max_tokens,
-            history=prompt if sampling.needs_history else (),
+            history=sampling.history(prompt),
             reuse=len(prompt) if sampling.prefix_cache else 0,
             drafted=draft is not None,
         )

@@ -141,7 +141,7 @@ class Request:
     def _begin_attempt(self, reuse: int, now: float) -> None:
         self.attempt, self.moved_at = self.attempt + 1, now
         told = (*self.prompt, *self.drawn)
-        history = told if self.spec.history else ()
+        history = self.spec.sampling.history(told) if self.spec.history else ()
         self.spec = msgspec.structs.replace(self.spec, prompt_tokens=len(told), history=history, reuse=reuse)
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
-import msgspec
 import pytest
 
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.messages import Step
-from exo_lab.core.sampling import MOST_GUESSES, SamplingParams
+from exo_lab.core.sampling import LOOKED_UP, MOST_GUESSES, SamplingParams
 from exo_lab.engines import convert, native
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.engines.numpy_engine import NumpyEngine
@@ -154,4 +153,12 @@ def test_a_step_with_impossible_guesses_is_refused():
 def test_only_so_many_guesses_may_be_asked_for():
     with pytest.raises(ConfigError, match="speculate must be in"):
         SamplingParams(speculate=MOST_GUESSES + 1)
-    assert msgspec.convert({"speculate": 3}, SamplingParams).needs_history
+
+
+def test_of_a_long_prompt_only_the_end_travels_for_guesses_and_all_of_it_for_a_penalty():
+    told = tuple(range(100_000))
+    assert SamplingParams(speculate=0).history(told) == ()
+    assert SamplingParams(speculate=0, repetition_penalty=1.1).history(told) == told
+    for speculate in (None, 3):
+        assert SamplingParams(speculate=speculate).history(told) == told[-LOOKED_UP:]
+        assert SamplingParams(speculate=speculate).history(told[:9]) == told[:9]
