@@ -64,8 +64,8 @@ def connect(
         slow: emulate a device that is slower by this factor.
         threads: CPU threads for computing; what the engine chooses if 0.
         engine: "auto", "torch", "numpy".
-        rebalance: what to do when nodes come or go and another plan is better: "auto" loads it, "ask" says what it
-            would give, "never". Also `Cluster.rebalance`.
+        rebalance: what to do when nodes come, go or change pace and another plan is better: "auto" loads it, "ask"
+            says what it would give, "never". Also `Cluster.rebalance`.
         power: "low" pings and measures seldom, and the others ping this node seldom, so that a loss is noticed later;
             "normal"; "auto" is low if this machine runs on its battery now.
         sensors: seconds between readings, `compute=5,memory=3,network=1,device=10` (these are the defaults; 0: never),

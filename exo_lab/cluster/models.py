@@ -38,7 +38,7 @@ class Models:
 
     @property
     def rebalance(self) -> Policy:
-        """What is done when nodes come or go and another plan is better: "auto" loads it, "ask" tells, "never"."""
+        """What is done when nodes come, go or change pace and another plan is better: "auto" loads it, "ask" tells."""
         return self._rebalancer.policy
 
     @rebalance.setter

@@ -2,7 +2,7 @@
 
 `auto` loads it, `ask` (the default) says what it would give, `never` is silent. One node acts for a plan: who made it,
 or the first one by id when that is gone. Nothing flaps: the nodes must have stayed the same for a moment, the predicted
-gain must be worth a load, and between two changes there is a pause.
+gain must be worth a load, and between two changes there is a pause. `pace_watch` does it for nodes that become slower.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import msgspec
 
 from exo_lab.cluster.catalogue import config_of
+from exo_lab.cluster.pace_watch import PaceWatch
 from exo_lab.cluster.planning import Wish, problem_of
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.node import planner
@@ -32,6 +33,7 @@ POLICIES: tuple[str, ...] = get_args(Policy)
 Verdict = Literal["nothing", "tell", "change"]
 GAIN = 1.15  # predicted tokens a second, new over old, from which on it is worth a load
 SETTLE_S = 1.0  # nodes must have stayed the same for so long
+LOOK_AGAIN_S = 5.0  # while other nodes are there than when the plan came
 PAUSE_S = 30.0  # between two changes of one model
 CONTEXT_TOKENS = 2048  # where nobody said
 FALLBACK = "ring-memory-weighted"  # where layers were given by hand, and a node of them is gone
@@ -82,17 +84,41 @@ class Rebalancer:
         self._node = node
         self._timer: asyncio.TimerHandle | None = None
         self._changed_at: dict[str, float] = {}
+        self._first: dict[str, tuple[Plan, Set[str]]] = {}  # by model: its plan, and who was there when it came
+        self._paces = PaceWatch(node, lambda: self.policy, self._wish_of, self._acts)
         node.listeners.add(self._on_change)
 
     def _on_change(self, what: str) -> None:
         if what in ("nodes", "plans") and not self._node.stopped:
+            self._note_newcomers()
             self._later()
+            self._paces.follow()
 
-    def _later(self) -> None:
+    def _note_newcomers(self) -> None:
+        before, there = self._first, planner.reachable(self._node)
+        self._first = {
+            model: before[model] if model in before and before[model][0] == plan else (plan, there)
+            for model, plan in self._node.plans.items()
+        }
+
+    def _same_nodes(self, plan: Plan) -> bool:
+        """Is everybody there who was when this plan came, and nobody else? Then it is for `pace_watch`."""
+        known = self._first.get(plan.model)
+        return known is not None and known == (plan, planner.reachable(self._node))
+
+    def _acts(self, plan: Plan) -> bool:
+        return acts(plan, self._node.id, planner.reachable(self._node))
+
+    def _wish_of(self, plan: Plan) -> Wish:
+        """What the user said when the model was loaded; what the plan says if another node's user did."""
+        given = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
+        return self.wishes.get(plan.model, given)
+
+    def _later(self, after_s: float = SETTLE_S) -> None:
         """Look at it once nothing has changed for a moment."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._look)
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._look)
 
     def _look(self) -> None:
         if not self._node.stopped:
@@ -105,9 +131,10 @@ class Rebalancer:
             return
         for model, plan in node.plans.items():
             subject, reference = f"rebalance {model}", node.models.get(model)
-            if reference is None or not acts(plan, node.id, planner.reachable(node)):
+            if reference is None or not self._acts(plan) or self._same_nodes(plan):
                 node.problems.settle(subject)
                 continue
+            self._later(LOOK_AGAIN_S)  # the first figures of a newcomer are not the best
             try:
                 await self._consider(plan, reference, subject)
             except ExoError as exc:
@@ -135,13 +162,11 @@ class Rebalancer:
     def _propose(self, plan: Plan, reference: ModelRef) -> Proposal | None:
         """Another plan by the user's wish; None if the user chose nodes or layers, and all of them are there."""
         node = self._node
-        wish = self.wishes.get(plan.model)
+        wish = self._wish_of(plan)
         whole = all(device in planner.reachable(node) for device in plan.devices)
-        by_hand = plan.strategy == "manual" or (wish is not None and wish.devices is not None)
+        by_hand = plan.strategy == "manual" or wish.devices is not None
         if by_hand and whole:
             return None
-        if wish is None:
-            wish = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
         if wish.strategy == "manual" or wish.layers is not None:
             wish = msgspec.structs.replace(wish, strategy=FALLBACK, layers=None)
         problem = problem_of(node, config_of(reference.name, reference.digest, node.parts.store), wish)

@@ -83,7 +83,7 @@ CONNECT = (
         "--rebalance",
         choices=("auto", "ask", "never"),
         default="ask",
-        help="when nodes come or go and another plan is better: load it, say so, or say nothing (default: ask)",
+        help="if nodes come, go or change pace and another plan is better: load it, say so, or nothing (default: ask)",
     ),
     SENSORS,
     THRESHOLDS,

@@ -7,6 +7,7 @@ that were held last, for plans that are made later.
 from __future__ import annotations
 
 import statistics
+import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,33 @@ import msgspec
 from exo_lab.core.pace import Measured, Pace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exo_lab.core.plan import Plan
 
 SAMPLES = 64  # of the latest steps; their median counts
 ENOUGH = 8  # steps before they count at all
+COUNTS_FOR_S = 120.0  # a node that was slow need not be slow now, and who holds no layers any more measures nothing
 BULK = 32  # positions from which on a step tells of a prompt's speed
 KEPT = 16  # models
+
+
+class _Latest:
+    """The latest samples, as long as they count. One thread adds, any thread reads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)  # (when, value)
+
+    def add(self, value: float) -> None:
+        self._samples.append((self._clock(), value))
+
+    def median(self, enough: int = ENOUGH) -> float | None:
+        """None with fewer than that."""
+        since = self._clock() - COUNTS_FOR_S
+        # `tuple` is one step of the interpreter: the data thread cannot come between.
+        seen = [value for at, value in tuple(self._samples) if at >= since]
+        return statistics.median(seen) if len(seen) >= enough else None
 
 
 class Meter:
@@ -30,13 +52,19 @@ class Meter:
         layers: of the shard.
         calibrated: what `engines.calibrate` found, of the bare engine.
         slowdown: of an emulated device, 1 for a real one.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, layers: int, calibrated: Measured, slowdown: float = 1.0) -> None:
+    def __init__(
+        self,
+        layers: int,
+        calibrated: Measured,
+        slowdown: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._layers, self._calibrated, self._slowdown = layers, calibrated, slowdown
-        self._single: deque[float] = deque(maxlen=SAMPLES)  # measured / calibrated
-        self._bulk: deque[float] = deque(maxlen=SAMPLES)
-        self._overhead: deque[float] = deque(maxlen=SAMPLES)  # s
+        self._single, self._bulk = _Latest(clock), _Latest(clock)  # measured / calibrated
+        self._overhead = _Latest(clock)  # s
 
     def computed(self, positions: int, before: int, compute_s: float, *, head: bool) -> None:
         """A step took `compute_s`: `positions` of them with `before` cached, with logits of the last one or not."""
@@ -46,33 +74,32 @@ class Meter:
             if head and known.head_s is not None:
                 expected += known.head_s
             if expected > 0:
-                self._single.append(compute_s / expected)
+                self._single.add(compute_s / expected)
         elif positions >= BULK and known.prefill_layer_s is not None and not head:
             expected = self._layers * positions * known.prefill_layer_s
             if expected > 0:
-                self._bulk.append(compute_s / expected)
+                self._bulk.add(compute_s / expected)
 
     def handled(self, beyond_s: float) -> None:
         """A step's book-keeping took so long beyond computing."""
-        self._overhead.append(beyond_s)
+        self._overhead.add(beyond_s)
 
     @property
     def measured(self) -> Measured:
         """The figures as they stand. Any thread."""
         known, single, bulk = self._calibrated, self._factor(self._single), self._factor(self._bulk, 1)
-        overhead = tuple(self._overhead)
         return Measured(
             layer_s=_times(known.layer_s, single),
             attend_s=_times(known.attend_s, single),
             prefill_layer_s=_times(known.prefill_layer_s, bulk),
             head_s=_times(known.head_s, single),
-            overhead_s=statistics.median(overhead) if len(overhead) >= ENOUGH else None,
+            overhead_s=self._overhead.median(),
         )
 
-    def _factor(self, ratios: deque[float], enough: int = ENOUGH) -> float:
-        seen = tuple(ratios)  # one step of the interpreter: the data thread cannot come between
+    def _factor(self, ratios: _Latest, enough: int = ENOUGH) -> float:
         # What was computed for answers is stretched already where a slower device is emulated.
-        return statistics.median(seen) if len(seen) >= enough else self._slowdown
+        found = ratios.median(enough)
+        return self._slowdown if found is None else found
 
 
 class Paces:

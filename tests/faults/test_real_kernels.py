@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from multiprocessing import resource_tracker
 
 import pytest
 import zmq
@@ -20,6 +21,7 @@ LOAD_S = 8.0
 
 @pytest.fixture(scope="module")
 def weather(real_model):
+    resource_tracker.ensure_running()  # Python's own, which starts with the first process and stays
     zmq.Context.instance().socket(zmq.PAIR).close()  # jupyter_client's context lives as long as the process
     with nothing_left(), KernelStorm(seed=5) as made:
         yield made

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exo_lab.core.pace import Measured, Pace
 from exo_lab.core.plan import plan_from_counts
-from exo_lab.node.pace import ENOUGH, KEPT, SAMPLES, Meter, Paces, measured_of
+from exo_lab.node.pace import COUNTS_FOR_S, ENOUGH, KEPT, SAMPLES, Meter, Paces, measured_of
 from tests.node.clusters import MODEL, cluster, until
 
 KNOWN = Measured(layer_s=1e-3, attend_s=1e-6, prefill_layer_s=1e-4, head_s=5e-3)
@@ -100,3 +100,15 @@ def test_every_node_learns_what_the_others_measured_and_how_far_they_are():
                 assert any(link.latency_s == figures.latency_s for figures in links.links.values())
 
     asyncio.run(check())
+
+
+def test_what_was_measured_long_ago_does_not_count_any_more():
+    now = 0.0
+    meter = Meter(10, KNOWN, clock=lambda: now)
+    for _ in range(SAMPLES):
+        meter.computed(1, 0, 1.0, head=False)
+        meter.handled(1.0)
+    assert meter.measured.layer_s == pytest.approx(0.1)
+    now = COUNTS_FOR_S + 1
+    assert meter.measured.layer_s == pytest.approx(1e-3)
+    assert meter.measured.overhead_s is None
