@@ -16,7 +16,7 @@ from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.planning import problem_of
 from exo_lab.core.errors import ExoError, PlanError
 from exo_lab.node import planner
-from exo_lab.node.failover import is_whole, rounding_alike
+from exo_lab.node.failover import computing_alike, is_whole
 from exo_lab.planning.choose import choose
 from exo_lab.planning.cost import predict
 from exo_lab.planning.drift import LOAD_BYTES_PER_S, MOVE_S, Drift, Offer, due, move_s, moved, replaced, step
@@ -139,7 +139,7 @@ class PaceWatch:
                 made = choose(problem, "optimal")
             except PlanError:
                 continue  # then it is too tight for another plan
-            made = rounding_alike(plan, msgspec.structs.replace(made, dtype=plan.dtype, engine=plan.engine))
+            made = computing_alike(plan, msgspec.structs.replace(made, dtype=plan.dtype, engine=plan.engine))
             if (made.devices, made.shards) != (plan.devices, plan.shards):
                 cost_s = move_s(config, plan, made, self._load_bytes_per_s)
                 found.append(Offer(plan=made, before=before, after=_rate(everybody, made), move_s=cost_s))
