@@ -126,6 +126,8 @@ def foresee(node: str, rule: Rule, samples: Sequence[Sample]) -> Forecast | None
     if len(samples) < FEWEST:
         return None
     latest = samples[-FEWEST:]
+    if min(one.value for one in latest[-3:]) > rule.threshold:
+        return None  # it is there already
     fewest_s = READINGS * (latest[-1].at_s - latest[0].at_s) / (FEWEST - 1)
     found = (_within(max(window_s, fewest_s), node, rule, samples) for window_s in WINDOWS_S)
     return next((one for one in found if one is not None), None)
@@ -153,6 +155,8 @@ def _within(length_s: float, node: str, rule: Rule, samples: Sequence[Sample]) -
         slope = line.slope
     else:
         line, slope = newer, newer.slope * math.sqrt(keeps)  # its slope is that of its middle
+    if float(np.median(values[-3:])) < (line.level + float(values.min())) / 2:
+        return None  # it has turned around just now
     # It stays above the threshold once the line is above it by the noise.
     gap = rule.threshold + line.noise - line.level
     lead_s = _lead_s(gap, slope, keeps, window_s / 2)

@@ -91,6 +91,12 @@ def test_single_readings_that_stand_out_change_little():
     assert other.lead_s == pytest.approx(one.lead_s, rel=0.1)
 
 
+def test_what_has_just_fallen_is_no_warning():
+    rising = [one.value for one in ramp(0.004, 40)]
+    assert foresee("n", MEMORY, samples(rising)) is not None
+    assert foresee("n", MEMORY, samples([*rising, 0.3, 0.3, 0.3])) is None
+
+
 def test_what_turns_around_again_and_again_is_no_warning_until_it_is_higher():
     teeth = [0.4 + 0.3 * (count % 40) / 40 for count in range(160)]
     assert foresee("n", MEMORY, samples(teeth[:150])) is None
