@@ -69,8 +69,15 @@ def layer_times(
 
 
 def head_s(problem: Problem, speed: Speed, measured: Measured) -> float:
-    """The head, for the one position that is sampled."""
+    """The head, for the one position that is sampled.
+
+    A device that never held it reads its weights as quickly as those of the layers that it was measured with: what
+    slows one down slows the other down.
+    """
     if measured.head_s is not None:
         return measured.head_s
-    size = problem.loaded_bytes(problem.config.head_bytes)
+    config = problem.config
+    if measured.layer_s is not None and sum(config.layer_bytes):
+        return measured.layer_s * config.head_bytes * config.n_layers / sum(config.layer_bytes)
+    size = problem.loaded_bytes(config.head_bytes)
     return max(problem.config.head_flops_per_token / speed.flops.value, size / speed.bandwidth.value)

@@ -15,7 +15,7 @@ from exo_lab.core.plan import plan_from_counts
 from exo_lab.core.topology import Sighting, link, topology
 from exo_lab.planning import drift as d
 from exo_lab.planning.choose import choose
-from exo_lab.planning.cost import predict
+from exo_lab.planning.cost import Costs, predict
 from exo_lab.planning.known_models import config_of
 from exo_lab.planning.problem import Problem
 
@@ -144,3 +144,13 @@ def test_a_move_costs_what_the_node_that_loads_most_has_to_load_and_nothing_for_
     size = CONFIG.shard_bytes(12, 22)
     assert d.move_s(CONFIG, old, new, 1e6) == pytest.approx(d.MOVE_S + size / 1e6)
     assert d.move_s(CONFIG, old, msgspec.structs.replace(old, epoch=3), 1e6) == d.MOVE_S
+
+
+def test_a_slow_device_that_never_held_the_head_is_not_given_it_as_if_it_were_quick():
+    problem = cluster((1.0, 1.0, 1.0))
+    paces = tuple((name, Measured(layer_s=2e-3 * factor)) for name, factor in (("a", 1.0), ("b", 8.0)))
+    problem = msgspec.structs.replace(problem, measured=paces)
+    costs = Costs(problem, problem.devices)
+    quick, slow = costs.head_s(0), costs.head_s(1)
+    assert slow == pytest.approx(8 * quick)
+    assert quick == pytest.approx(2e-3 * CONFIG.head_bytes / CONFIG.layer_bytes[0])
