@@ -12,12 +12,16 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from exo_lab.core.errors import Cancelled, ExoError
+from exo_lab.core.following import Over, Step
 from exo_lab.core.status import GenerationStats, TokenEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from exo_lab.core.following import Follower
     from exo_lab.core.messages import FinishReason
     from exo_lab.node.session import Arrival, Request
 
@@ -53,12 +57,14 @@ class Generation:
         stop: tuple[str, ...] = (),
         decode: Callable[[int], str] = str,
         cancel: Callable[[Request], None],
+        follow: Follower = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.prompt = prompt
         self.tokens: list[TokenEvent] = []
         self._request, self._stream, self._stop, self._decode = request, text, stop, decode
-        self._cancel, self._clock = cancel, clock
+        self._cancel, self._follow, self._clock = cancel, follow, clock
+        self._began_at_s = time.time() - (clock() - request.started_at)
         self._text = ""  # everything decoded
         self._shown = 0  # how much of it has been given out; the rest might be the start of a stop string
         self._reading = threading.Lock()
@@ -232,6 +238,7 @@ class Generation:
             timings=token.timings,
         )
         self.tokens.append(event)
+        self._follow(self._step(event))
         if cut is not None:
             self._text = self._text[:cut]
             self._end("stop")
@@ -261,20 +268,36 @@ class Generation:
             last = self.tokens[-1]
             rest = self._text[self._shown :]
             self._shown = len(self._text)
-            self.tokens[-1] = TokenEvent(
-                index=last.index,
-                token=last.token,
-                text=last.text + rest,
-                logprob=last.logprob,
-                at_s=last.at_s,
-                alternatives=last.alternatives,
-                timings=last.timings,
-            )
+            self.tokens[-1] = msgspec.structs.replace(last, text=last.text + rest)
         self._end("cancelled" if isinstance(self._request.error, Cancelled) else "error")
 
     def _end(self, reason: FinishReason) -> None:
         if self._finish is None:
             self._finish, self._ended_at = reason, self._clock()
+            request, total_s = self._request, self._ended_at - self._request.started_at
+            self._follow(
+                Over(
+                    request=request.id,
+                    model=request.plan.model,
+                    finish=reason,
+                    tokens=len(self.tokens),
+                    total_s=total_s,
+                )
+            )
+
+    def _step(self, event: TokenEvent) -> Step:
+        request = self._request
+        return Step(
+            request=request.id,
+            plan=request.plan,
+            began_at_s=self._began_at_s,
+            index=event.index,
+            since_s=self.tokens[-2].at_s if event.index else 0.0,
+            at_s=event.at_s,
+            prompt_tokens=len(request.prompt),
+            reused_tokens=request.reused,
+            timings=event.timings,
+        )
 
     def __repr__(self) -> str:
         return f"<Generation {self.id}: {len(self.tokens)} tokens, {self._finish or 'running'}>"

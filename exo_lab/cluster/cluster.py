@@ -14,6 +14,7 @@ from exo_lab import __version__
 from exo_lab.cluster.asking import prepare
 from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.drafting import load_draft
+from exo_lab.cluster.exporting import OFF, Exports
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.cluster.measurements import Measurements
 from exo_lab.cluster.models import Models
@@ -51,7 +52,7 @@ COUNTERS_S = 1.0
 TOKEN_TIMEOUT_S = 120.0
 
 
-class Cluster(Models, Measurements):
+class Cluster(Models, Measurements, Exports):
     """A cluster, seen from the node that this process is. Made by `connect()`; `close()` leaves it.
 
     Args:
@@ -61,6 +62,7 @@ class Cluster(Models, Measurements):
     """
 
     def __init__(self, options: NodeOptions, token: str, parts: NodeParts | None = None) -> None:
+        super().__init__()
         self.options = options
         self._token = token
         self._kernels: Kernels | None = None
@@ -228,6 +230,7 @@ class Cluster(Models, Measurements):
             stop=params.stop,
             decode=tokenizer.token_text,
             cancel=self.node.cancel,
+            follow=self.follow,
         )
 
     def _draft(self, name: str, model: ModelConfig, tokenizer: Tokenizer) -> Draft:
@@ -275,6 +278,7 @@ class Cluster(Models, Measurements):
         if self._closed:
             return
         self._closed = True
+        self.export(prometheus=OFF, otlp=OFF)
         if self._kernels is not None:
             self._kernels.close()
         try:

@@ -100,7 +100,7 @@ def _doctor(backend: Any, args: Namespace) -> int:
 
 def _visit(backend: Any, args: Namespace) -> None:
     """A command that needs the cluster: be a member for as long as it takes."""
-    from exo_lab.front.cli_node import visiting
+    from exo_lab.front.cli_node import serve_metrics, visiting
 
     name = args.verb_name
     with visiting(backend, args.wait, wants_model=name not in ("plan", "load", *ON_PAPER)) as cluster:
@@ -111,6 +111,9 @@ def _visit(backend: Any, args: Namespace) -> None:
                 return
             if name == "topology":
                 args.what = "show"
+            if name == "export":
+                serve_metrics(cluster, args.prometheus, _print)
+                return
             if name in ON_PAPER:
                 args.nodes = _others(cluster)
             if name in ("plan", "load"):

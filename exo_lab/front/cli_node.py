@@ -33,18 +33,45 @@ def run_node(cluster: Cluster, say: Callable[[str], None], hint: str) -> None:
         say: prints a line, at once.
         hint: how another machine joins.
     """
+    try:
+        with until_stopped() as wait:
+            say(joined(cluster).text())
+            say(hint)
+            say("Ctrl+C ends it.")
+            wait()
+            say("leaving")
+    finally:
+        cluster.close()
+
+
+def serve_metrics(cluster: Cluster, place: str, say: Callable[[str], None]) -> None:
+    """Serve metrics of the cluster, until SIGINT or SIGTERM. Main thread only.
+
+    Args:
+        cluster: of a node that only looks.
+        place: a port, or ADDRESS:PORT.
+        say: prints a line, at once.
+    """
+    with until_stopped() as wait:
+        say(f"Metrics for Prometheus: {cluster.export(prometheus=place).prometheus}")
+        say("Ctrl+C ends it.")
+        wait()
+
+
+@contextmanager
+def until_stopped() -> Iterator[Callable[[], None]]:
+    """Inside of it SIGINT and SIGTERM raise nothing; they end the function that it gives."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in STOP_SIGNALS}
-    try:
-        say(joined(cluster).text())
-        say(hint)
-        say("Ctrl+C ends it.")
+
+    def wait() -> None:
         # In steps: on Windows a wait without an end is not interrupted.
         while not stop.wait(1.0):
             pass
-        say("leaving")
+
+    try:
+        yield wait
     finally:
-        cluster.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

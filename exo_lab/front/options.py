@@ -23,7 +23,17 @@ from exo_lab.front.option import (
     unescape,
     weights,
 )
-from exo_lab.front.options_operating import ALERTS, DIAGNOSE, MONITOR, NETWORK, SENSORS, THRESHOLDS, TOPOLOGY
+from exo_lab.front.options_operating import (
+    ALERTS,
+    DIAGNOSE,
+    EXPORT,
+    MONITOR,
+    NETWORK,
+    SENSORS,
+    SERVE,
+    THRESHOLDS,
+    TOPOLOGY,
+)
 from exo_lab.front.options_planning import FIT, SIMULATE
 
 __all__ = ["Option", "Words", "names_list", "unescape"]
@@ -208,6 +218,8 @@ VERBS: tuple[Verb, ...] = (
     Verb("topology", "devices, links and who holds what; without `show`, live in JupyterLab", TOPOLOGY),
     Verb("network", "latency, bandwidth and loss between nodes, and what they mean for tokens a second", NETWORK),
     Verb("monitor", "nodes, links, tokens a second and alerts, live; in Jupyter the charts of telemetry", MONITOR),
+    Verb("export", "metrics for Prometheus, traces for OpenTelemetry; without options: what is on", EXPORT, ("cell",)),
+    Verb("export", "serve metrics of all nodes to Prometheus, until it is stopped", SERVE, ("shell",)),
     Verb("alerts", "what is too much on which node, and what is predicted to become so", ALERTS),
     Verb("diagnose", "everything about the cluster in one HTML file, without a network and without secrets", DIAGNOSE),
     Verb("placement", "who holds which layers; boundaries move in JupyterLab, a picture elsewhere", (), ("cell",)),
@@ -260,7 +272,7 @@ VERBS: tuple[Verb, ...] = (
 ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
 LOOKING = (
-    *("status", "nodes", "alerts", "topology", "network", "monitor", "diagnose"),
+    *("status", "nodes", "alerts", "export", "topology", "network", "monitor", "diagnose"),
     *("plan", *ON_PAPER, "load", "unload", "ask"),
 )  # fmt: skip
 

@@ -32,6 +32,26 @@ NETWORK = (
     option("--while-busy", action="store_true", help="also on nodes that compute answers, which it slows down"),
     JSON,
 )
+EXPORT = (
+    option(
+        "--prometheus",
+        metavar="PORT",
+        help="serve metrics of all nodes to Prometheus: a port of 127.0.0.1, 0: any, or ADDRESS:PORT; off: no more",
+    ),
+    option(
+        "--otlp",
+        metavar="URL",
+        help="send a trace of every answer of this process to an OpenTelemetry collector; off: no more",
+    ),
+)
+SERVE = (
+    option(
+        "--prometheus",
+        metavar="PORT",
+        default="9464",
+        help="a port of 127.0.0.1, 0: any, or ADDRESS:PORT (default: 9464)",
+    ),
+)
 MONITOR = (
     option("--interval", type=duration, default=1.0, metavar="TIME", help="between two looks: 1s, 500ms (default: 1s)"),
     option("--for", dest="for_s", type=duration, metavar="TIME", help="end after so long: 30s, 10m (default: Ctrl+C)"),

@@ -222,6 +222,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "token": token,
     "topology": verbs_views.topology,
     "alerts": verbs_operating.alerts,
+    "export": verbs_operating.export,
     "network": verbs_operating.network,
     "monitor": verbs_operating.monitor,
     "diagnose": verbs_operating.diagnose,

@@ -111,3 +111,13 @@ def _network_test(cluster: Cluster, board: Board) -> Callable[[], object]:
 def _passing(cluster: Cluster) -> tuple[str, ...]:
     """The ids of commands of a shell, which are no part of the cluster."""
     return tuple(visitors([node.device for node in cluster.nodes()], cluster.models()))
+
+
+def export(desk: Desk, args: Namespace) -> View:
+    """Begin or end to export, and say what is exported."""
+    given = {"prometheus": args.prometheus, "otlp": args.otlp}
+    now = desk.cluster().export(**{name: value for name, value in given.items() if value is not None})
+    return MessageView(
+        f"Metrics for Prometheus: {now.prometheus or 'off'}",
+        f"Traces of answers of this kernel, for OpenTelemetry: {f'to {now.otlp}' if now.otlp else 'off'}",
+    )
