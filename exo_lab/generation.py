@@ -274,16 +274,8 @@ class Generation:
     def _end(self, reason: FinishReason) -> None:
         if self._finish is None:
             self._finish, self._ended_at = reason, self._clock()
-            request, total_s = self._request, self._ended_at - self._request.started_at
-            self._follow(
-                Over(
-                    request=request.id,
-                    model=request.plan.model,
-                    finish=reason,
-                    tokens=len(self.tokens),
-                    total_s=total_s,
-                )
-            )
+            model, total_s = self._request.plan.model, self._ended_at - self._request.started_at
+            self._follow(Over(request=self.id, model=model, finish=reason, tokens=len(self.tokens), total_s=total_s))
 
     def _step(self, event: TokenEvent) -> Step:
         request = self._request

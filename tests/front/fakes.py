@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from exo_lab.cluster.exporting import Exported
 from exo_lab.cluster.planning import Explained
 from exo_lab.core.errors import ConfigError, ExoError, NotConnected
 from exo_lab.core.messages import SessionSpec, StageTiming, Stats, Token
@@ -88,6 +89,10 @@ class FakeCluster:
             progress("kernel-1", 0, 2, "testing the way to kernel-2")
         self._called("network_test", target=target, **options)
         return scenes.network_report()
+
+    def export(self, **given: str) -> Exported:
+        self._called("export", **given)
+        return Exported(**{name: f"http://{place}" for name, place in given.items() if place != "off"})
 
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
         self.calls.append(("wait_for", {"count": count, "timeout_s": timeout_s}))
