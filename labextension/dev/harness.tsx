@@ -110,7 +110,6 @@ if (query.has('run')) {
       total_s: 0.9,
       tokens_per_s: 39.2,
       prefill_tokens_per_s: null,
-      prompt_tokens_reused: 0,
       stage_compute_s: [],
       finish: 'stop',
       notices: []

@@ -12,7 +12,9 @@ export const Commands = {
   /** Ask the kernel again how things are. */
   refresh: 'exo-lab:refresh',
   /** Insert a cell with one of `SNIPPETS`, without running it. */
-  insert: 'exo-lab:insert'
+  insert: 'exo-lab:insert',
+  /** Open one of `LESSONS`: a copy of one's own, which is made the first time. */
+  openLesson: 'exo-lab:open-lesson'
 } as const;
 
 /** What makes a kernel a node. Loading the extension twice does no harm. */
@@ -34,4 +36,14 @@ export const SNIPPETS: Readonly<Record<string, { readonly label: string; readonl
       '    print(piece, end="")'
     ].join('\n')
   }
+};
+
+/** The notebooks that come with exo_lab, by file name: what their cards say. */
+export const LESSONS: Readonly<Record<string, string>> = {
+  '01-your-first-cluster': '1 · Your first cluster',
+  '02-prefill-decode-kv-cache': '2 · Prefill, decode and the KV cache',
+  '03-cutting-a-model': '3 · Cutting a model',
+  '04-the-network-matters': '4 · The network matters',
+  '05-when-a-device-dies': '5 · When a device dies',
+  '06-reading-telemetry': '6 · Reading telemetry'
 };

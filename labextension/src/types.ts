@@ -513,3 +513,15 @@ export interface Finding {
   readonly seen: string;
   readonly do: string;
 }
+
+/** Every lesson, in order; none if they were not installed. */
+export interface LessonsAnswer {
+  readonly lessons: ReadonlyArray<Lesson>;
+}
+
+/** A lesson as it comes with exo_lab. `name` is its file's without a suffix, `notebook` its JSON. */
+export interface Lesson {
+  readonly name: string;
+  readonly title: string;
+  readonly notebook: string;
+}

@@ -37,7 +37,6 @@ const stats: GenerationStats = {
   total_s: 0.3,
   tokens_per_s: 50,
   prefill_tokens_per_s: null,
-  prompt_tokens_reused: 0,
   stage_compute_s: [],
   finish: 'stop',
   notices: ['kernel-2 was lost; the text goes on.']

@@ -419,7 +419,6 @@ describe('answer', () => {
       total_s: 1,
       tokens_per_s: 50,
       prefill_tokens_per_s: null,
-      prompt_tokens_reused: 0,
       stage_compute_s: [],
       finish: 'cancelled' as const,
       notices: []

@@ -107,6 +107,7 @@ def types_text() -> str:
     writer.struct(messages.OutputView)
     writer.struct(answers.ServerFacts)
     writer.struct(answers.DoctorAnswer)
+    writer.struct(answers.LessonsAnswer)
     constants = (
         f"export const PANEL_PROTOCOL = {messages.PANEL_PROTOCOL};\n"
         f"export const TARGET = {_quote(messages.TARGET)};\n"

@@ -74,6 +74,15 @@ def test_the_same_views_work_in_notebook_7(real_model, tmp_path):
 
 @pytest.mark.kernels
 @pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_a_lesson_opens_from_the_launcher_as_a_copy_of_ones_own(tmp_path):
+    with site("jupyter lab", tmp_path) as address:
+        node("ui-tests/lessons.mjs", *address, str(tmp_path))
+        copy = tmp_path / "notebooks" / "02-prefill-decode-kv-cache.ipynb"
+        assert json.loads(copy.read_text())["cells"]
+
+
+@pytest.mark.kernels
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
 def test_a_page_of_telemetry_does_not_grow_once_its_history_is_full(lab):
     heap_mb = json.loads(node("ui-tests/memory.mjs", *lab, "200", "4"))["heap_mb"]
     print(heap_mb)

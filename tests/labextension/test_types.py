@@ -65,3 +65,15 @@ def test_the_protocol_names_are_those_that_the_front_end_opens(tool):
     text = tool.types_text()
     assert f"export const TARGET = '{messages.TARGET}';" in text
     assert f"export const PANEL_PROTOCOL = {messages.PANEL_PROTOCOL};" in text
+
+
+def test_the_launcher_has_a_card_for_every_lesson():
+    source = (LABEXTENSION / "src" / "commands.ts").read_text()
+    cards = dict(re.findall(r"'(\d\d-[a-z-]+)': '([^']+)'", source))
+    lessons = {
+        path.stem: "".join(json.loads(path.read_text())["cells"][0]["source"]).splitlines()[0].lstrip("# ")
+        for path in (LABEXTENSION.parent / "notebooks").glob("*.ipynb")
+    }
+    assert cards.keys() == lessons.keys()
+    for name, card in cards.items():
+        assert lessons[name].startswith(card)

@@ -60,6 +60,20 @@ class DoctorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
 
 
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """A lesson as it comes with exo_lab. `name` is its file's without a suffix, `notebook` its JSON."""
+
+    name: str
+    title: str
+    notebook: str
+
+
+class LessonsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every lesson, in order; none if they were not installed."""
+
+    lessons: tuple[Lesson, ...] = ()
+
+
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="facts"):
     """What the web socket pushes: at once, and whenever nodes or models change."""
 

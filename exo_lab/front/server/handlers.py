@@ -1,7 +1,7 @@
 """The routes: authenticated, authorised, JSON. Thin; what they say is found out by `looking`, off the loop.
 
-`GET exo-lab/api/{version,nodes,models,doctor}` and the web socket `exo-lab/api/watch`. Nothing a request says reaches a
-file name.
+`GET exo-lab/api/{version,nodes,models,doctor,lessons}` and the web socket `exo-lab/api/watch`. Nothing a request says
+reaches a file name.
 """
 
 from __future__ import annotations
@@ -97,6 +97,16 @@ class DoctorHandler(_Answering):
         return looking.doctor
 
 
+class LessonsHandler(_Answering):
+    """The lessons, whole: which one is wanted, the front end knows."""
+
+    question = "lessons"
+
+    def work(self) -> Callable[[], msgspec.Struct]:
+        """See `looking`."""
+        return looking.lessons
+
+
 class WatchHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
     """Facts at once and on every change, for as long as somebody listens."""
 
@@ -137,6 +147,7 @@ HANDLERS = {
     "nodes": NodesHandler,
     "models": ModelsHandler,
     "doctor": DoctorHandler,
+    "lessons": LessonsHandler,
     "watch": WatchHandler,
 }
 

@@ -5,23 +5,24 @@ Every function here blocks; `errands` runs them off the server's loop. Nothing i
 
 from __future__ import annotations
 
+import json
 import platform
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import exo_lab
 from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
 from exo_lab.front.server.answers import (
     CachedModel,
     DoctorAnswer,
     KnownNode,
+    Lesson,
+    LessonsAnswer,
     ModelsAnswer,
     NodesAnswer,
     ServerFacts,
     VersionAnswer,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def version() -> VersionAnswer:
@@ -91,3 +92,15 @@ def doctor() -> DoctorAnswer:
 def facts(peers: Path | None = None) -> ServerFacts:
     """What is cheap enough to be looked at again and again."""
     return ServerFacts(version=version(), nodes=nodes(peers), models=models())
+
+
+def lessons() -> LessonsAnswer:
+    """The notebooks that came with exo_lab: in the package, or beside it in a checkout."""
+    package = Path(exo_lab.__file__).parent
+    folder = next((one for one in (package / "lessons", package.parent / "notebooks") if one.is_dir()), None)
+    found: list[Lesson] = []
+    for path in sorted(folder.glob("[0-9]*.ipynb")) if folder else ():
+        text = path.read_text(encoding="utf-8")
+        first = "".join(json.loads(text)["cells"][0]["source"]).splitlines()[0]
+        found.append(Lesson(name=path.stem, title=first.lstrip("# "), notebook=text))
+    return LessonsAnswer(lessons=tuple(found))

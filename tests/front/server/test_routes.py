@@ -20,14 +20,27 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from exo_lab import __version__
 from exo_lab.discovery.loopback import Entry
-from exo_lab.front.server.answers import DoctorAnswer, ModelsAnswer, NodesAnswer, ServerFacts, VersionAnswer
+from exo_lab.front.server.answers import (
+    DoctorAnswer,
+    LessonsAnswer,
+    ModelsAnswer,
+    NodesAnswer,
+    ServerFacts,
+    VersionAnswer,
+)
 from exo_lab.front.server.handlers import HANDLERS
 from tests.servers import jupyter
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "exo_lab" / "front" / "server" / "exo_lab.json"
 BASE = "/some/where/"  # every route must be joined with it
-REST = {"version": VersionAnswer, "nodes": NodesAnswer, "models": ModelsAnswer, "doctor": DoctorAnswer}
+REST = {
+    "version": VersionAnswer,
+    "nodes": NodesAnswer,
+    "models": ModelsAnswer,
+    "doctor": DoctorAnswer,
+    "lessons": LessonsAnswer,
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -180,3 +193,13 @@ def test_jupyter_lists_the_extension_as_enabled_and_ok(tmp_path):
     assert json.loads(CONFIG.read_text())["ServerApp"]["jpserver_extensions"] == {"exo_lab": True}
     line = next(line for line in said.splitlines() if f"exo_lab {__version__}" in line)
     assert "OK" in line
+
+
+def test_the_lessons_are_those_of_the_checkout_whole_and_in_order(server):
+    url, token, _ = server
+    _, raw, _ = get(f"{url}exo-lab/api/lessons", Authorization=f"token {token}")
+    lessons = msgspec.json.decode(raw, type=LessonsAnswer).lessons
+    files = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert [lesson.name for lesson in lessons] == [path.stem for path in files]
+    assert [lesson.notebook for lesson in lessons] == [path.read_text() for path in files]
+    assert lessons[0].title == "1 · Your first cluster"
