@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from exo_lab.core.errors import Cancelled, ExoError
+from exo_lab.core.errors import Cancelled, ExoError, GenerationError
 from exo_lab.core.following import Over, Step
 from exo_lab.core.status import GenerationStats, TokenEvent
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from exo_lab.core.following import Follower
     from exo_lab.core.messages import FinishReason
+    from exo_lab.core.record import RunRecord
     from exo_lab.node.session import Arrival, Request
 
 POLL_S = 0.1  # a waiting caller wakes so often, so that Interrupt gets through
@@ -58,13 +59,14 @@ class Generation:
         decode: Callable[[int], str] = str,
         cancel: Callable[[Request], None],
         follow: Follower = lambda _: None,
+        recorder: Callable[[Generation], RunRecord] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.prompt = prompt
         self.tokens: list[TokenEvent] = []
         self._request, self._stream, self._stop, self._decode = request, text, stop, decode
-        self._cancel, self._follow, self._clock = cancel, follow, clock
-        self._began_at_s = time.time() - (clock() - request.started_at)
+        self._cancel, self._follow, self._clock, self._recorder = cancel, follow, clock, recorder
+        self.began_at_s = time.time() - (clock() - request.started_at)
         self._text = ""  # everything decoded
         self._shown = 0  # how much of it has been given out; the rest might be the start of a stop string
         self._reading = threading.Lock()
@@ -130,6 +132,12 @@ class Generation:
             finish=self._finish,
             notices=self.notices,
         )
+
+    def record(self) -> RunRecord:
+        """What was asked and what has come, with plan, devices and versions: to be kept, and replayed."""
+        if self._recorder is None:
+            raise GenerationError(f"request {self.id} was not asked of a cluster, so it has no record")
+        return self._recorder(self)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -251,8 +259,7 @@ class Generation:
         """Where the first stop string begins in the text, if one is complete."""
         # Never before what was shown: whatever could have been the beginning of one was held back.
         places = [self._text.find(stop, self._shown) for stop in self._stop]
-        found = [place for place in places if place >= 0]
-        return min(found) if found else None
+        return min((place for place in places if place >= 0), default=None)
 
     def _held_back(self) -> int:
         """Characters at the end that could be the beginning of a stop string."""
@@ -265,8 +272,7 @@ class Generation:
     def _close(self) -> None:
         """Nothing more will come: show what was held back, and say why it ended."""
         if self._shown < len(self._text) and self.tokens:
-            last = self.tokens[-1]
-            rest = self._text[self._shown :]
+            last, rest = self.tokens[-1], self._text[self._shown :]
             self._shown = len(self._text)
             self.tokens[-1] = msgspec.structs.replace(last, text=last.text + rest)
         self._end("cancelled" if isinstance(self._request.error, Cancelled) else "error")
@@ -280,9 +286,9 @@ class Generation:
     def _step(self, event: TokenEvent) -> Step:
         request = self._request
         return Step(
-            request=request.id,
+            request=self.id,
             plan=request.plan,
-            began_at_s=self._began_at_s,
+            began_at_s=self.began_at_s,
             index=event.index,
             since_s=self.tokens[-2].at_s if event.index else 0.0,
             at_s=event.at_s,

@@ -11,18 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from exo_lab import __version__
-from exo_lab.cluster.asking import prepare
-from exo_lab.cluster.catalogue import tokenizer_of
-from exo_lab.cluster.drafting import load_draft
-from exo_lab.cluster.exporting import OFF, Exports
+from exo_lab.cluster.answering import Answers
+from exo_lab.cluster.exporting import OFF
 from exo_lab.cluster.looking import counters, node_statuses, wait_for
 from exo_lab.cluster.measurements import Measurements
-from exo_lab.cluster.models import Models
 from exo_lab.cluster.rebalance import Rebalancer, policy_of
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.scrub import REMOVED
 from exo_lab.core.status import ClusterStatus, NodeStatus
-from exo_lab.generation import Generation
 from exo_lab.node.build import build, make_timing
 from exo_lab.node.journal import private_words
 from exo_lab.node.node import Node
@@ -30,18 +26,15 @@ from exo_lab.node.reuse import REUSED
 from exo_lab.node.thread import ControlThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from exo_lab.cluster.network import TestProgress
     from exo_lab.core.messages import Stats
-    from exo_lab.core.model import ModelConfig
     from exo_lab.core.probe import NetworkReport
     from exo_lab.core.topology import Topology
     from exo_lab.launch.kernels import Kernels
     from exo_lab.launch.trouble import How
-    from exo_lab.models.tokenizer import Tokenizer
     from exo_lab.node.doctor import Finding
-    from exo_lab.node.draft import Draft
     from exo_lab.node.parts import Listener, NodeOptions, NodeParts
 
 START_TIMEOUT_S = 15.0
@@ -49,10 +42,9 @@ STOP_TIMEOUT_S = 15.0
 DOCTOR_TIMEOUT_S = 30.0
 COLLECT_TIMEOUT_S = 15.0
 COUNTERS_S = 1.0
-TOKEN_TIMEOUT_S = 120.0
 
 
-class Cluster(Models, Measurements, Exports):
+class Cluster(Answers, Measurements):
     """A cluster, seen from the node that this process is. Made by `connect()`; `close()` leaves it.
 
     Args:
@@ -67,7 +59,6 @@ class Cluster(Models, Measurements, Exports):
         self._token = token
         self._kernels: Kernels | None = None
         self._closed = False
-        self._drafted: tuple[str, str, Draft] | None = None  # (its name, the model's digest, loaded)
         self.network_report: NetworkReport | None = None  # of the latest test that this process asked for
         policy, timing = policy_of(options.rebalance), make_timing(options.power)
         made = parts or build(options, token)
@@ -184,61 +175,6 @@ class Cluster(Models, Measurements, Exports):
             NodeError: fewer after `timeout_s`; says who is there and what was wrong with the others.
         """
         return wait_for(self, count, timeout_s)
-
-    # -- generating --------------------------------------------------------------------------------------
-
-    def generate(
-        self,
-        prompt: str | Sequence[Mapping[str, str]],
-        *,
-        model: str | None = None,
-        raw: bool = False,
-        system: str | None = None,
-        draft: str | None = None,
-        timeout_s: float = TOKEN_TIMEOUT_S,
-        **sampling: Any,
-    ) -> Generation:
-        """Start a generation on the loaded model's plan; it is running when this returns.
-
-        Args:
-            prompt: what the user says, or a list of {"role", "content"} messages.
-            model: which of the loaded models; not needed if there is one.
-            raw: complete the text as it is, without the chat template.
-            system: a system message before the prompt.
-            draft: a small model with the same tokenizer, loaded on this node at its first use, that guesses for the
-                large one: the same tokens with fewer trips around the ring. Not used where `speculate` is 0.
-            timeout_s: the longest wait for one token.
-            sampling: fields of `SamplingParams`.
-
-        Raises:
-            ConfigError: no model is loaded, an option is wrong, or the draft has another tokenizer.
-            DoesNotFit: the draft does not fit on this node.
-            PromptTooLong: prompt and max_tokens exceed the model's context.
-        """
-        loaded = self._loaded(model)
-        reference = self.node.models[loaded.plan.model]
-        tokenizer = tokenizer_of(reference.name, reference.digest, self.node.parts.store)
-        question = prepare(loaded, tokenizer, prompt, raw, system, sampling)
-        params = question.sampling
-        self.node.recovery.shapes[reference.digest] = loaded.config
-        helper = None if draft is None or params.speculate == 0 else self._draft(draft, loaded.config, tokenizer)
-        request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s, helper)
-        return Generation(
-            request,
-            tokenizer.stream(),
-            prompt=question.text,
-            stop=params.stop,
-            decode=tokenizer.token_text,
-            cancel=self.node.cancel,
-            follow=self.follow,
-        )
-
-    def _draft(self, name: str, model: ModelConfig, tokenizer: Tokenizer) -> Draft:
-        """A loaded draft; the one before is freed when nobody uses it any more."""
-        if self._drafted is None or self._drafted[:2] != (name, model.digest):
-            self._drafted = None
-            self._drafted = (name, model.digest, load_draft(self.node, name, model, tokenizer))
-        return self._drafted[2]
 
     # -- kernels of this machine, and beyond -------------------------------------------------------------
 
