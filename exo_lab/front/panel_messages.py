@@ -205,12 +205,22 @@ PanelEvent = StatusEvent | GenerationStart | TokensEvent | GenerationEnd | LoadP
 # -- in an output ------------------------------------------------------------------------------------------
 
 
+class PastAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer whose heatmap is in an output: its latest tokens, with timings, and its figures."""
+
+    tokens: tuple[TokenEvent, ...]
+    stats: GenerationStats
+
+
 class OutputView(msgspec.Struct, frozen=True, kw_only=True):
     """A view in a cell's output: what to show, and a picture of that moment for when there is no kernel.
 
     With the extension and a living kernel the view is live; with the extension alone it shows `snapshot`; without
-    either, the reader sees the SVG or HTML beside it in the same output.
+    either, the reader sees the SVG or HTML beside it in the same output. A heatmap has an `answer`; it goes on to the
+    kernel's later answers if it is to `follow`.
     """
 
-    view: Literal["topology", "placement", "generation"]
+    view: Literal["topology", "placement", "generation", "heatmap"]
     snapshot: StatusEvent
+    answer: PastAnswer | None = None
+    follow: bool = False

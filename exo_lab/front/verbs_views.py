@@ -55,6 +55,7 @@ def telemetry(desk: Desk, args: Namespace) -> View:
 def heatmap(desk: Desk, args: Namespace) -> View:
     """Where the time of an answer went."""
     from exo_lab.front.widgets.heat_view import HeatView
+    from exo_lab.front.widgets.live_heat import LiveHeat
     from exo_lab.generation import Generation
 
     found = None if desk.kept is None else desk.kept(args.name)
@@ -64,8 +65,10 @@ def heatmap(desk: Desk, args: Namespace) -> View:
     if args.last is not None and args.last < 1:
         raise ConfigError(f"--last takes 1 token or more, not {args.last}")
     present = desk.backend.current()
-    devices = [node.device for node in present.nodes()] if present is not None else []
-    view = HeatView(found.tokens, found.stats, devices, args.last)
+    if present is None:
+        view = HeatView(found.tokens, found.stats, (), args.last)
+    else:
+        view = LiveHeat(found, present, args.last, follow=args.name is None and args.last is None)
     if args.csv is not None:
         _written(args.csv, view.csv())
     return view

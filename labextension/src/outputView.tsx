@@ -10,6 +10,7 @@ import * as React from 'react';
 
 import { Follower } from './follower';
 import { GenerationView } from './generationView';
+import { HeatView } from './heatView';
 import { ClusterModel, EMPTY, reduce, State } from './model';
 import { useSignal } from './parts';
 import { PlacementStill, PlacementView } from './placementView';
@@ -82,6 +83,7 @@ function Shown(props: ShownProps): React.ReactElement {
       {!live && (
         <p className="jp-ExoLab-hint">{trans.__('A picture of the past: the kernel is not connected.')}</p>
       )}
+      {output.view === 'heatmap' && <HeatView output={output} state={state} live={live} trans={trans} />}
       {output.view === 'topology' && <TopologyView state={state} trans={trans} />}
       {output.view === 'generation' && live && (
         <GenerationView state={state} trans={trans} stop={() => void connection.link.stop()} />

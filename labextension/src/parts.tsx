@@ -104,6 +104,18 @@ export function useSignal<S>(signal: ISignal<S, void>): void {
   }, [signal]);
 }
 
+/** What a value is now and then: a view that redraws at each change of a fast one would be all that a page does. */
+export function useSlowly<T>(value: T, everyMs: number): T {
+  const [shown, show] = React.useState(() => value);
+  const latest = React.useRef(value);
+  latest.current = value;
+  React.useEffect(() => {
+    const timer = setInterval(() => show(() => latest.current), everyMs);
+    return () => clearInterval(timer);
+  }, [everyMs]);
+  return shown;
+}
+
 /** The width in pixels that an element has, and the reference to give it. */
 export function useWidth(fallback: number): readonly [React.RefCallback<HTMLDivElement>, number] {
   const [element, setElement] = React.useState<HTMLDivElement | null>(null);

@@ -146,7 +146,12 @@ function figureRows({ tuning, state, trans }: TableProps): Row[] {
   return rows;
 }
 
-/** Layers, bytes and room of each device under the draft. The strip's table alternative. */
+/**
+ * Layers, bytes and room of each device under the draft. The strip's table alternative.
+ *
+ * In a narrow panel each device is a block of lines that name their column. A table that is laid out as anything else is
+ * none for screen readers unless its parts say what they are.
+ */
 export function MemoryTable(props: TableProps): React.ReactElement | null {
   const { tuning, state, trans } = props;
   const { draft, verdict } = tuning.state;
@@ -155,6 +160,11 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
     return null;
   }
   const times = stageSeconds(state);
+  const heads = {
+    layers: trans.__('Layers'),
+    memory: trans.__('Memory'),
+    time: trans.__('Time per token')
+  };
   const predicted = new Map(verdict?.prediction?.devices.map(one => [one.device, one]) ?? []);
   return (
     <div
@@ -163,18 +173,18 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
       tabIndex={0}
       aria-label={trans.__('Memory and time of each device')}
     >
-      <table className="jp-ExoLab-table jp-ExoLab-memory">
-        <thead>
-          <tr>
-            <th scope="col">{trans.__('Device')}</th>
-            <th scope="col">{trans.__('Layers')}</th>
-            <th scope="col">
-              {trans.__('Memory')} <Origin kind="predicted" trans={trans} />
+      <table className="jp-ExoLab-table jp-ExoLab-memory" role="table">
+        <thead role="rowgroup">
+          <tr role="row">
+            <th role="columnheader">{trans.__('Device')}</th>
+            <th role="columnheader">{heads.layers}</th>
+            <th role="columnheader">
+              {heads.memory} <Origin kind="predicted" trans={trans} />
             </th>
-            <th scope="col">{trans.__('Time per token')}</th>
+            <th role="columnheader">{heads.time}</th>
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {ranges(draft).map(([start, end], i) => {
             const id = draft.devices[i];
             const one = predicted.get(id);
@@ -182,12 +192,12 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
             const emulated =
               (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
             return (
-              <tr key={id}>
-                <th scope="row">
+              <tr key={id} role="row">
+                <th role="rowheader">
                   <Swatch mark={state.marks.get(id) ?? markOf(i)} emulated={emulated} /> {nameOf(state, id)}
                   {emulated ? ` (${trans.__('emulated')})` : ''}
                 </th>
-                <td>
+                <td role="cell" data-head={heads.layers}>
                   {start === end ? trans.__('none') : showLayers(start, end)}
                   {start !== end && (
                     <div className="jp-ExoLab-faint">
@@ -195,14 +205,14 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
                     </div>
                   )}
                 </td>
-                <td>
+                <td role="cell" data-head={heads.memory}>
                   <Room
                     needed={start === end ? null : (one?.memory_needed_bytes ?? null)}
                     there={one?.memory_available_bytes ?? null}
                     trans={trans}
                   />
                 </td>
-                <td>
+                <td role="cell" data-head={heads.time}>
                   <Time value={start === end ? null : one?.stage_s} kind="predicted" trans={trans} />
                   <Time value={start === end ? null : time} kind="measured" trans={trans} />
                 </td>

@@ -446,11 +446,20 @@ export type PanelEvent = StatusEvent | GenerationStart | TokensEvent | Generatio
  * A view in a cell's output: what to show, and a picture of that moment for when there is no kernel.
  *
  * With the extension and a living kernel the view is live; with the extension alone it shows `snapshot`; without
- * either, the reader sees the SVG or HTML beside it in the same output.
+ * either, the reader sees the SVG or HTML beside it in the same output. A heatmap has an `answer`; it goes on to the
+ * kernel's later answers if it is to `follow`.
  */
 export interface OutputView {
-  readonly view: 'generation' | 'placement' | 'topology';
+  readonly view: 'generation' | 'heatmap' | 'placement' | 'topology';
   readonly snapshot: StatusEvent;
+  readonly answer: PastAnswer | null;
+  readonly follow: boolean;
+}
+
+/** An answer whose heatmap is in an output: its latest tokens, with timings, and its figures. */
+export interface PastAnswer {
+  readonly tokens: ReadonlyArray<TokenEvent>;
+  readonly stats: GenerationStats;
 }
 
 /** What the web socket pushes: at once, and whenever nodes or models change. */

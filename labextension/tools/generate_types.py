@@ -26,6 +26,7 @@ from exo_lab.front.alert_words import alert_words, forecast_words, names_of
 from exo_lab.front.palette import HATCHINGS, Mark, assign, hatch
 from exo_lab.front.server import answers
 from exo_lab.front.units import show_bytes, show_layers, show_rate, show_seconds
+from exo_lab.front.widgets.heat import heat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,6 +156,7 @@ def fixtures_text() -> str:
         "alerts": _alerts(),
         "status": _plain(sample_status()),
         "tokens": [_plain(event) for event in sample_tokens()],
+        "heat": _heat(),
     }
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
@@ -281,6 +283,12 @@ def sample_tokens() -> list[TokenEvent]:
         }
         made.append(msgspec.convert(raw, TokenEvent))
     return made
+
+
+def _heat() -> dict[str, Any]:
+    tokens, devices = sample_tokens(), ["aaa111", "bbb222"]
+    made = heat(tokens, devices)
+    return {"devices": devices, "heat": _plain(made), "csv": made.csv([*devices, 'a "third", renamed'])}
 
 
 def _shards() -> list[dict[str, Any]]:

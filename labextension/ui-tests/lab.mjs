@@ -6,6 +6,8 @@
 // Prints one line a step and the figures that it measured as a last line of JSON; exits with 1 at the first step that
 // fails. tests/labextension/test_in_a_browser.py starts the server and runs this.
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 import { person } from './person.mjs';
 
@@ -20,6 +22,22 @@ const slider = i => page.locator(`${PANEL}[role=slider]`).nth(i);
 const layers = async i => Number(await slider(i).getAttribute('aria-valuenow'));
 const figures = async () =>
   (await page.locator(`${PANEL}.jp-ExoLab-placement table`).first().innerText()).replace(/\s+/g, ' ');
+
+async function download(button) {
+  const [saved] = await Promise.all([page.waitForEvent('download'), button.click()]);
+  return { name: saved.suggestedFilename(), bytes: readFileSync(await saved.path()) };
+}
+
+/** A button really gives a PNG, and one with a picture in it: an empty one of any size is some hundred bytes. */
+async function savesPng(button, name) {
+  const { name: given, bytes } = await download(button);
+  assert.match(given, name);
+  assert.deepEqual([...bytes.subarray(0, 8)], [137, 80, 78, 71, 13, 10, 26, 10]);
+  assert.ok(bytes.length > 3000, `${given} has ${bytes.length} bytes`);
+  if (pictures !== '') {
+    writeFileSync(join(pictures, given), bytes);
+  }
+}
 
 await step('open', async () => {
   await page.goto(`${url}/lab?token=${token}&reset`);
@@ -184,19 +202,30 @@ await step('telemetry moves, stands still on Pause, and is saved as CSV', async 
   await pause.click();
   await grows(after.count + 3);
   assert.ok((await look()).end > after.end);
-  const [saved] = await Promise.all([
-    page.waitForEvent('download'),
-    page.getByRole('button', { name: 'Save as CSV' }).click()
-  ]);
-  assert.equal(saved.suggestedFilename(), 'exo-lab-telemetry.csv');
+  const csv = await download(page.getByRole('button', { name: 'Save as CSV' }));
+  assert.equal(csv.name, 'exo-lab-telemetry.csv');
+  await savesPng(page.getByRole('button', { name: 'Save as PNG' }), /^exo-lab-telemetry\.png$/);
   await run('view.close()');
   // What is left is a picture that needs nobody.
   await page.locator('.jp-OutputArea').getByText('(measured)').last().waitFor();
 });
 
-await step('the heatmap of the last answer', async () => {
+await step('the heatmap follows the answers, stands still on Pause, and is saved', async () => {
   await run('%exo heatmap');
-  await page.locator('.jp-OutputArea').getByText('between the stages').last().waitFor();
+  const view = page.locator('.jp-OutputArea .jp-ExoLab-heatView').last();
+  await view.getByText('time of 47 tokens').waitFor();
+  await run('%%exo --max-tokens 32\nName three rivers.');
+  await view.getByText('time of 31 tokens').waitFor();
+  await view.getByRole('button', { name: 'Pause' }).click();
+  await run('%%exo --max-tokens 24\nName three rivers.');
+  await page.waitForTimeout(600); // it would have been drawn by now
+  await view.getByText('time of 31 tokens').waitFor();
+  await view.getByRole('button', { name: 'Go on' }).click();
+  await view.getByText('time of 23 tokens').waitFor();
+  const csv = await download(view.getByRole('button', { name: 'Save as CSV' }));
+  assert.equal(csv.name, 'exo-lab-heatmap.csv');
+  assert.equal(csv.bytes.toString().trim().split('\n').length, 24);
+  await savesPng(view.getByRole('button', { name: 'Save as PNG' }), /^exo-lab-heatmap\.png$/);
 });
 
 await step('a node is lost', async () => {

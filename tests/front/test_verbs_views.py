@@ -50,6 +50,9 @@ def test_the_heatmap_is_of_the_last_answer_or_of_a_kept_one(run, node, tmp_path)
     assert len(last.heat.splits) == 7
     assert len(kept.heat.splits) == 3
     assert "layers 0" in last.html()
+    assert last.bundle()[VIEW_MIME]["follow"]
+    assert not kept.bundle()[VIEW_MIME]["follow"]
+    assert len(kept.bundle()[VIEW_MIME]["answer"]["tokens"]) == 4
     run(f"%exo heatmap answer --csv {tmp_path / 'heat.csv'}")
     assert (tmp_path / "heat.csv").read_text().count("\n") == 8
     assert "rows holds no answer" in str(run("rows = 3\n%exo heatmap rows").error)

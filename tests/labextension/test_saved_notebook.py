@@ -32,7 +32,7 @@ VIEWS = (
     "%exo plan",
 )
 STILL = {"jupyter": "In JupyterLab with exo_lab it is live", "vscode": "VS Code does not show the live view"}
-PICTURED = ("topology", "placement", "answer", "telemetry")
+PICTURED = ("topology", "placement", "answer", "telemetry", "heatmap")
 
 
 @pytest.fixture(scope="module", params=["jupyter", "vscode"])

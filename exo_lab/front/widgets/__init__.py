@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from exo_lab.front.widgets.heat_view import HeatView, heatmap
+from exo_lab.front.widgets.heat_view import HeatView
 from exo_lab.front.widgets.live import LiveView, answer, placement, topology
+from exo_lab.front.widgets.live_heat import LiveHeat, heatmap
 from exo_lab.front.widgets.live_telemetry import Telemetry, telemetry
 
-__all__ = ["HeatView", "LiveView", "Telemetry", "answer", "heatmap", "placement", "telemetry", "topology"]
+__all__ = ["HeatView", "LiveHeat", "LiveView", "Telemetry", "answer", "heatmap", "placement", "telemetry", "topology"]

@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.front import html
-from exo_lab.front.widgets.charts_svg import DASHES, dash
+from exo_lab.front.widgets.charts_js import FOLLOW, SAVE_CSV, SAVE_PNG, THEMED
+from exo_lab.front.widgets.charts_svg import DASHES, ceiling, dash
 from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Metric, Moment
 
 if TYPE_CHECKING:
@@ -25,52 +26,6 @@ CHART_W, CHART_H = 460, 170
 COLUMNS = 2
 DRAWN = 16  # devices; the table and the CSV have them all
 GREY = "#7a7a7a"  # until the theme's own colour is known
-
-# Bokeh's own controls know no dark theme; these variables are Jupyter's.
-_THEMED = """
-.bk-btn, .bk-input {
-  color: var(--jp-ui-font-color1, inherit) !important;
-  background-color: var(--jp-layout-color2, transparent) !important;
-  border-color: var(--jp-border-color1, currentColor) !important;
-}
-.bk-btn.bk-active {
-  outline: 2px solid var(--jp-brand-color1, currentColor);
-}
-"""
-
-_FOLLOW = """
-const at = source.data.at
-if (at.length > 0 && !pause.active) {
-  const end = at[at.length - 1]
-  range.setv({start: end - 1000 * Number(window_s.value), end})
-}
-const ink = getComputedStyle(document.body).getPropertyValue('--jp-ui-font-color1').trim()
-if (ink !== '' && ink !== String(legend.tags[0])) {
-  legend.tags = [ink]
-  for (const figure of figures) {
-    figure.title.text_color = ink
-    for (const axis of [...figure.below, ...figure.left]) {
-      axis.setv({major_label_text_color: ink, axis_label_text_color: ink})
-    }
-  }
-}
-"""
-
-_EXPORT = """
-const columns = Object.keys(source.data).filter(key => key !== 'at')
-const quote = text => '"' + (/^[=+\\-@]/.test(text) ? "'" : '') + String(text).replaceAll('"', '""') + '"'
-const lines = [['at', ...columns.map(key => labels[key] ?? key)].map(quote).join(',')]
-for (let i = 0; i < source.data.at.length; i += 1) {
-  const values = columns.map(key => source.data[key][i])
-  const shown = values.map(value => (Number.isFinite(value) ? String(value) : ''))
-  lines.push([new Date(source.data.at[i]).toISOString(), ...shown].join(','))
-}
-const link = document.createElement('a')
-link.href = URL.createObjectURL(new Blob([lines.join('\\n') + '\\n'], {type: 'text/csv'}))
-link.download = 'exo-lab-telemetry.csv'
-link.click()
-setTimeout(() => URL.revokeObjectURL(link.href), 10000)
-"""
 
 
 class Charts:
@@ -92,28 +47,38 @@ class Charts:
         self.source = ColumnDataSource({"at": []})
         self._range = Range1d()
         self.figures = [self._figure(metric) for metric in self.metrics]
+        self.remarks = [_remark(metric, figure) for metric, figure in zip(self.metrics, self.figures, strict=True)]
         self.legend = Div(text="", tags=[""], sizing_mode="stretch_width")
-        themed: Any = {"stylesheets": [_THEMED]}
+        themed: Any = {"stylesheets": [THEMED]}
         self.pause = Toggle(label="Pause", width=90, **themed)
         choices: list[Any] = [(str(seconds), f"last {seconds} s") for seconds in WINDOWS_S]
         self.window = Select(value=str(WINDOW_S), options=choices, width=130, **themed)
         shared = {"source": self.source, "range": self._range, "pause": self.pause, "window_s": self.window}
-        follow = CustomJS(args={**shared, "figures": self.figures, "legend": self.legend}, code=_FOLLOW)
+        drawn = {"figures": self.figures, "remarks": self.remarks, "keys": [metric.key for metric in self.metrics]}
+        follow = CustomJS(args={**shared, **drawn, "legend": self.legend}, code=FOLLOW)
         self.source.js_on_change("streaming", follow)
         self.source.js_on_change("data", follow)
         self.window.js_on_change("value", follow)
         self.pause.js_on_change("active", follow)
-        self.export = CustomJS(args={"source": self.source, "labels": {}}, code=_EXPORT)
+        self.export = CustomJS(args={"source": self.source, "labels": {}}, code=SAVE_CSV)
         save = Button(label="Save as CSV", width=110, **themed)
         save.js_on_click(self.export)
         wide: Any = {"sizing_mode": "stretch_width"}  # as wide as the cell, up to a limit
-        grid = gridplot(self.figures, ncols=COLUMNS, toolbar_location="right", **wide)
-        controls = row(self.pause, self.window, save)
-        self.layout = column(controls, self.legend, grid, max_width=COLUMNS * CHART_W, **wide)
+        self.grid = gridplot(self.figures, ncols=COLUMNS, toolbar_location=None, **wide)
+        self.picture = CustomJS(args={"grid": self.grid, "entries": []}, code=SAVE_PNG)
+        draw = Button(label="Save as PNG", width=110, **themed)
+        draw.js_on_click(self.picture)
+        controls = row(self.pause, self.window, save, draw)
+        self.layout = column(controls, self.legend, self.grid, max_width=COLUMNS * CHART_W, **wide)
         self.catch_up(history, roster)
         if history.moments:
             end = history.moments[-1].at * 1e3
             self._range.update(start=end - WINDOW_S * 1e3, end=end)
+        for metric, figure, remark in zip(self.metrics, self.figures, self.remarks, strict=True):
+            values = [value for id_ in history.names for _, value in history.series(id_, metric)]
+            remark.visible = not values
+            if metric.unit != "%":
+                figure.y_range.end = ceiling(values)
 
     def catch_up(self, history: History, roster: Roster) -> None:
         """Draw what was measured since the last time."""
@@ -150,6 +115,12 @@ class Charts:
             for metric in self.metrics:
                 labels[_column(slot, metric)] = f"{roster[id_].name} {metric.heading}"
         self.export.args = {"source": self.source, "labels": labels}
+        entries = sorted((roster[id_] for id_ in self.slots), key=lambda entry: entry.mark.index)
+        named = [
+            [f"{one.label}{' (emulated)' if one.emulated else ''}", one.mark.colour, _dashes(one.mark)]
+            for one in entries
+        ]
+        self.picture.args = {"grid": self.grid, "entries": named}
         for id_ in devices:
             self._lines(id_, roster)
         self.legend.text = legend_html(roster, list(self.slots), self.metrics)
@@ -158,7 +129,7 @@ class Charts:
         from bokeh.models import HoverTool
 
         entry, slot = roster[id_], self.slots[id_]
-        dashes = [int(part) for part in dash(entry.mark).split()] or "solid"
+        dashes: Any = _dashes(entry.mark) or "solid"
         for metric, figure in zip(self.metrics, self.figures, strict=True):
             name = _column(slot, metric)
             drawn = figure.line("at", name, source=self.source, color=entry.mark.colour, line_width=2, line_dash=dashes)
@@ -166,7 +137,7 @@ class Charts:
             figure.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode="vline", visible=False))
 
     def _figure(self, metric: Metric) -> Any:
-        from bokeh.models import CustomJSTickFormatter, DataRange1d, DatetimeTicker, Range1d, SaveTool, Span
+        from bokeh.models import CustomJSTickFormatter, DatetimeTicker, Range1d, Span
         from bokeh.plotting import figure
 
         made = figure(
@@ -174,9 +145,9 @@ class Charts:
             height=CHART_H,
             x_axis_type="datetime",
             x_range=self._range,
-            y_range=Range1d(start=0, end=100) if metric.unit == "%" else DataRange1d(start=0, only_visible=True),
+            y_range=Range1d(start=0, end=100, tags=["fixed"]) if metric.unit == "%" else Range1d(start=0, end=1),
             title=metric.heading,
-            tools=[SaveTool(filename=f"exo-lab-{metric.key}")],
+            tools=[],
             background_fill_color=None,
             border_fill_color=None,
             outline_line_color=GREY,
@@ -198,6 +169,15 @@ class Charts:
                 )
             )
         return made
+
+
+def _remark(metric: Metric, figure: Any) -> Any:
+    """What an empty chart says."""
+    from bokeh.models import Label
+
+    made = Label(x=10, y=10, x_units="screen", y_units="screen", text=metric.empty, text_color=GREY)
+    figure.add_layout(made)
+    return made
 
 
 def legend_html(roster: Roster, devices: Sequence[str], metrics: Sequence[Metric] = ()) -> str:
@@ -222,6 +202,10 @@ def _sample(mark: Mark) -> str:
         '<svg width="34" height="10" aria-hidden="true" style="vertical-align:middle">'
         f'<path d="M1 5h32" stroke="{mark.colour}" stroke-width="3"{dashed}/></svg>'
     )
+
+
+def _dashes(mark: Mark) -> list[int]:
+    return [int(part) for part in dash(mark).split()]
 
 
 def _column(slot: int, metric: Metric) -> str:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from exo_lab.core.device import Device
     from exo_lab.core.status import GenerationStats, TokenEvent
-    from exo_lab.generation import Generation
 
 HEADER = ("#", "node", "computing", "beyond it", "of a token")
 NOTHING = "It needs an answer of two tokens at least: the first one's time is the prompt's."
@@ -105,22 +104,6 @@ class HeatView(View):
             rows.append((mark, name, show_seconds(c), show_seconds(q), _share(c + q, whole)))
         rows.append(("", "between the stages", "", show_seconds(wire_s), _share(wire_s, whole)))
         return rows
-
-
-def heatmap(generation: Generation, devices: Iterable[Device] = (), last: int | None = None) -> HeatView:
-    """Where the time of an answer went. It is not polled: what has arrived and was not taken is not shown.
-
-    Args:
-        generation: the answer; it may still be running.
-        devices: those that are known, for names; this kernel's cluster's if none are given.
-        last: only the latest so many tokens.
-    """
-    if not devices:
-        from exo_lab.cluster import current
-
-        present = current()
-        devices = [node.device for node in present.nodes()] if present is not None else ()
-    return HeatView(generation.tokens, generation.stats, devices, last)
 
 
 def _share(part: float, whole: float) -> str:

@@ -37,6 +37,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     scale: float = 1.0
     threshold: float | None = None  # in `unit`; drawn as a line
     note: str = ""
+    empty: str = "not measured yet"  # what a chart without a line says
 
     @property
     def heading(self) -> str:
@@ -55,8 +56,9 @@ METRICS: tuple[Metric, ...] = (
         title="Tokens",
         unit="tok/s",
         note="of this kernel's answers, by their stages",
+        empty="no tokens yet",
     ),
-    Metric(key="stage_s", title="Stage time", unit="ms", scale=1e3, note="computing one token"),
+    Metric(key="stage_s", title="Stage time", unit="ms", scale=1e3, note="computing one token", empty="no tokens yet"),
     Metric(key="queue", title="Requests in progress", unit=""),
     Metric(key="memory", title="Memory used", unit="%", scale=100.0, threshold=_above("memory", 100.0)),
     Metric(

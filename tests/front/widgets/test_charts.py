@@ -92,6 +92,20 @@ def test_thresholds_are_drawn_and_lines_differ_in_more_than_colour():
     assert len({str(one.glyph.line_dash) for one in load.renderers}) == 3
 
 
+def test_a_chart_without_figures_has_axes_and_says_that_there_are_none():
+    history = History()
+    history.add(moment(1.0, ids(1), load=0.4), {})
+    charts = Charts(history, named(ids(1)))
+    shown = dict(zip((metric.key for metric in METRICS), zip(charts.figures, charts.remarks, strict=True), strict=True))
+    figure, remark = shown["tokens_per_s"]
+    assert (figure.y_range.start, figure.y_range.end) == (0, 1)
+    assert remark.visible
+    assert remark.text == "no tokens yet"
+    figure, remark = shown["stage_s"]
+    assert figure.y_range.end == pytest.approx(5)  # 4 ms
+    assert not remark.visible
+
+
 def test_a_name_from_a_peer_is_neither_markup_nor_a_template():
     hostile = Roster([scenes.device(1, "<img src=x>@at $x")])
     charts = Charts(History(), hostile)
