@@ -119,3 +119,16 @@ export function shardBytes(config: ModelConfig, start: number, end: number): num
 function sum(values: ReadonlyArray<number>): number {
   return values.reduce((total, value) => total + value, 0);
 }
+
+/** The draft, when devices have come or gone that it gives no layers to. */
+export function withDevices(draft: Draft, devices: ReadonlyArray<string>): Draft {
+  const kept = draft.devices
+    .map((id, i) => [id, draft.layers[i]] as const)
+    .filter(([id, count]) => count > 0 || devices.includes(id));
+  const added = devices.filter(id => !draft.devices.includes(id));
+  return {
+    ...draft,
+    devices: [...kept.map(([id]) => id), ...added],
+    layers: [...kept.map(([, count]) => count), ...added.map(() => 0)]
+  };
+}

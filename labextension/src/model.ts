@@ -1,138 +1,17 @@
 /**
- * What the front end knows of one kernel's cluster: a frozen state, a pure reducer, and a holder that signals.
+ * The next state, and a holder that signals: a pure reducer of what the kernel says and what happens on this side.
  * It knows no kernel, no comm and no DOM.
  */
 
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { assign, Mark } from './palette';
+import { Change, EMPTY, Generation, LocalEvent, Message, Notice, Phase, State } from './state';
 import { cleanName } from './text';
-import {
-  ClusterStatus,
-  GenerationStats,
-  Link,
-  LoadedModel,
-  NodeStatus,
-  PanelEvent,
-  PANEL_PROTOCOL,
-  Plan,
-  Prediction,
-  StatusEvent,
-  TokenEvent
-} from './types';
+import { ClusterStatus, GenerationStats, NodeStatus, PANEL_PROTOCOL, StatusEvent, TokenEvent } from './types';
 
-/**
- * How we stand with the kernel.
- *
- * - `no-kernel`: no notebook or console is active, or it has no kernel
- * - `other-language`: its kernel is not Python
- * - `not-loaded`: Python, but exo_lab is not loaded in it (as far as we can see)
- * - `connecting`: the comm is being opened
- * - `not-a-node`: exo_lab is loaded, the kernel is in no cluster
- * - `connected`: we see its cluster
- * - `restarting`: the kernel restarts; we come back by ourselves
- * - `dead`: the kernel died
- */
-export type Phase =
-  | 'no-kernel'
-  | 'other-language'
-  | 'not-loaded'
-  | 'connecting'
-  | 'not-a-node'
-  | 'connected'
-  | 'restarting'
-  | 'dead';
-
-export interface Generation {
-  readonly request: string;
-  readonly model: string;
-  readonly epoch: number;
-  readonly devices: ReadonlyArray<string>;
-  readonly promptTokens: number;
-  readonly tokens: ReadonlyArray<TokenEvent>;
-  /** Measured figures, once it is over. */
-  readonly stats: GenerationStats | null;
-}
-
-export interface Loading {
-  readonly done: number;
-  readonly total: number;
-  readonly what: string;
-}
-
-/** One plan that was applied from here: what was predicted for it, and what it replaced. */
-export interface Change {
-  readonly model: string;
-  readonly epoch: number;
-  readonly predicted: Prediction | null;
-  /** What was predicted for the plan that it replaced, at that time. */
-  readonly predictedBefore: Prediction | null;
-  readonly before: Plan;
-  readonly after: Plan;
-}
-
-export interface Notice {
-  readonly key: number;
-  readonly kind: 'joined' | 'lost' | 'remark';
-  readonly device: string | null;
-  readonly text: string;
-}
-
-export interface State {
-  readonly phase: Phase;
-  /** The notebook's or console's name, and its kernel's. */
-  readonly subject: string;
-  readonly language: string;
-  readonly software: string;
-  readonly status: ClusterStatus | null;
-  readonly links: ReadonlyArray<Link>;
-  readonly strategies: ReadonlyArray<string>;
-  readonly defaultStrategy: string;
-  readonly predicts: boolean;
-  readonly marks: ReadonlyMap<string, Mark>;
-  readonly generation: Generation | null;
-  readonly loading: Readonly<Record<string, Loading>>;
-  /** Newest last. */
-  readonly changes: ReadonlyArray<Change>;
-  /** The last figures that were measured on a plan, by "model epoch". */
-  readonly measured: Readonly<Record<string, GenerationStats>>;
-  readonly notices: ReadonlyArray<Notice>;
-  /** The kernel speaks another version of the protocol; what it says is not shown. */
-  readonly mismatch: number | null;
-}
-
-/** What happens on this side, beside what the kernel says. */
-export type LocalEvent =
-  | { readonly type: 'attached'; readonly subject: string; readonly language: string; readonly phase: Phase }
-  | { readonly type: 'phase'; readonly phase: Phase }
-  | {
-      readonly type: 'plan-applied';
-      readonly before: Plan;
-      readonly after: Plan;
-      readonly predicted: Prediction | null;
-      readonly predictedBefore: Prediction | null;
-    };
-
-export type Message = PanelEvent | LocalEvent;
-
-export const EMPTY: State = {
-  phase: 'no-kernel',
-  subject: '',
-  language: '',
-  software: '',
-  status: null,
-  links: [],
-  strategies: [],
-  defaultStrategy: '',
-  predicts: false,
-  marks: new Map(),
-  generation: null,
-  loading: {},
-  changes: [],
-  measured: {},
-  notices: [],
-  mismatch: null
-};
+export * from './queries';
+export * from './state';
 
 const KEPT_NOTICES = 5;
 const KEPT_CHANGES = 20;
@@ -289,60 +168,6 @@ function applied(state: State, message: Extract<LocalEvent, { type: 'plan-applie
     one.plan.model === after.model && one.plan.epoch < after.epoch ? { ...one, plan: after } : one
   );
   return { ...state, changes, loading: {}, status: { ...state.status, models } };
-}
-
-// -- asked of a state ------------------------------------------------------------------------------------
-
-/** The model that is shown: the named one, else the one that generates, else the first. */
-export function shownModel(state: State, name: string | null = null): LoadedModel | null {
-  const models = state.status?.models ?? [];
-  const wanted = name ?? state.generation?.model ?? null;
-  return models.find(one => one.plan.model === wanted) ?? models[0] ?? null;
-}
-
-/** Is an answer being computed? */
-export function isGenerating(state: State): boolean {
-  return state.generation !== null && state.generation.stats === null;
-}
-
-/** Decode rate of the shown generation in tokens a second, measured; null with fewer than two tokens. */
-export function tokensPerS(state: State): number | null {
-  const generation = state.generation;
-  if (generation === null) {
-    return null;
-  }
-  if (generation.stats !== null) {
-    return generation.stats.tokens_per_s;
-  }
-  const tokens = generation.tokens.slice(-32); // what it is now, not since the start
-  const spent = tokens.length > 1 ? tokens[tokens.length - 1].at_s - tokens[0].at_s : 0;
-  return spent > 0 ? (tokens.length - 1) / spent : null;
-}
-
-/** Seconds that each device computed for one token, over the last tokens; measured. */
-export function stageSeconds(state: State): ReadonlyMap<string, number> {
-  const sums = new Map<string, [number, number]>();
-  for (const token of (state.generation?.tokens ?? []).slice(-16)) {
-    if (token.index === 0) {
-      continue; // its times are those of the prompt
-    }
-    for (const [node, compute] of token.timings) {
-      const [sum, count] = sums.get(node) ?? [0, 0];
-      sums.set(node, [sum + compute, count + 1]);
-    }
-  }
-  return new Map([...sums].map(([node, [sum, count]]) => [node, sum / count]));
-}
-
-/** A device's name as people see it; an id that nobody knows any more is shown by its beginning. */
-export function nameOf(state: State, device: string): string {
-  const node = state.status?.nodes.find(one => one.device.id === device);
-  return node === undefined ? device.slice(0, 8) : cleanName(node.device.name);
-}
-
-/** Nodes that are there. */
-export function livingNodes(state: State): ReadonlyArray<NodeStatus> {
-  return (state.status?.nodes ?? []).filter(node => node.liveness !== 'lost');
 }
 
 /** Holds the state and says when it changes. */

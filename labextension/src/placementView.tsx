@@ -7,18 +7,14 @@
 
 import * as React from 'react';
 
-import { BoundaryHandle } from './boundaryHandle';
-import { Draft, draftOf, ranges, sameLayers } from './draft';
-import { nameOf, shownModel, stageSeconds, State } from './model';
-import { mark as markOf } from './palette';
+import { draftOf, sameLayers } from './draft';
+import { shownModel, State } from './model';
 import { Announcement, useSignal, useWidth } from './parts';
 import { FiguresTable, MemoryTable } from './placementTables';
-import { SegmentCells } from './segmentCells';
-import { HEAT, HEIGHT, strip, TOP } from './strip';
+import { secondsPerLayer, StripPicture } from './stripPicture';
 import { clean, cleanName, Trans } from './text';
 import { Tuning } from './tuning';
-import { ModelConfig } from './types';
-import { showLayers, showSeconds } from './units';
+import { showSeconds } from './units';
 
 export interface PlacementProps {
   readonly tuning: Tuning;
@@ -179,91 +175,6 @@ function Head(props: PlacementProps): React.ReactElement {
   );
 }
 
-interface StripProps {
-  /** Null where nothing can be moved. */
-  readonly tuning: Tuning | null;
-  readonly draft: Draft;
-  readonly config: ModelConfig;
-  readonly state: State;
-  readonly width: number;
-  readonly refused: boolean;
-  readonly trans: Trans;
-}
-
-function StripPicture(props: StripProps): React.ReactElement {
-  const { tuning, draft, config, state, width, refused, trans } = props;
-  const drawn = strip(draft, width);
-  const times = secondsPerLayer(state, tuning);
-  const perLayer = drawn.segments.map(segment => times.get(segment.device) ?? null);
-  const hottest = Math.max(0, ...perLayer.map(time => time ?? 0));
-  const measured = hottest > 0;
-  const height = TOP + HEIGHT + (measured ? HEAT + 4 : 0) + 36;
-  return (
-    <svg
-      className={refused ? 'jp-ExoLab-strip jp-mod-refused' : 'jp-ExoLab-strip'}
-      viewBox={`0 0 ${width} ${height}`}
-      width={width}
-      height={height}
-      role="group"
-      aria-label={stripSentence(draft, state, trans)}
-    >
-      {drawn.segments.map((segment, i) => (
-        <SegmentCells
-          key={segment.device}
-          segment={segment}
-          mark={state.marks.get(segment.device) ?? markOf(i)}
-          config={config}
-          layerWidth={drawn.layerWidth}
-          name={nameOf(state, segment.device)}
-          emulated={isEmulated(state, segment.device)}
-          time={perLayer[i]}
-          heat={measured ? (perLayer[i] ?? 0) / hottest : null}
-          trans={trans}
-        />
-      ))}
-      {tuning !== null &&
-        drawn.handles.map((x, i) => (
-          <BoundaryHandle
-            key={`${draft.devices[i]}|${draft.devices[i + 1]}`}
-            tuning={tuning}
-            draft={draft}
-            config={config}
-            index={i}
-            x={x}
-            width={width}
-            state={state}
-            trans={trans}
-          />
-        ))}
-    </svg>
-  );
-}
-
-function stripSentence(draft: Draft, state: State, trans: Trans): string {
-  const shares = ranges(draft).map(([start, end], i) => {
-    const name = nameOf(state, draft.devices[i]);
-    return start === end
-      ? trans.__('%1 holds none', name)
-      : trans.__('%1 holds %2', name, showLayers(start, end));
-  });
-  const total = draft.layers.reduce((sum, count) => sum + count, 0);
-  return `${trans._n('%1 layer', '%1 layers', total)}: ${shares.join('; ')}`;
-}
-
-/** Measured seconds a layer of each device, from the stages of the loaded plan. */
-function secondsPerLayer(state: State, tuning: Tuning | null): ReadonlyMap<string, number> {
-  const plan = tuning?.chosen?.plan;
-  const times = stageSeconds(state);
-  const made = new Map<string, number>();
-  plan?.devices.forEach((id, i) => {
-    const time = times.get(id);
-    if (time !== undefined) {
-      made.set(id, time / (plan.shards[i].end - plan.shards[i].start));
-    }
-  });
-  return made;
-}
-
 function HeatLegend(props: PlacementProps): React.ReactElement | null {
   const { state, tuning, trans } = props;
   const times = [...secondsPerLayer(state, tuning).values()];
@@ -312,8 +223,4 @@ function Remarks(props: {
       </ul>
     </details>
   );
-}
-
-function isEmulated(state: State, device: string): boolean {
-  return (state.status?.nodes.find(node => node.device.id === device)?.device.emulated ?? '') !== '';
 }

@@ -8,15 +8,12 @@
 
 import { ISignal, Signal } from '@lumino/signaling';
 
-import { changeOf, Draft, draftFrom, draftOf, keyOf, moveBoundary, sameLayers } from './draft';
-import { Ask, KernelProblem } from './link';
+import { changeOf, Draft, draftFrom, draftOf, keyOf, moveBoundary, sameLayers, withDevices } from './draft';
+import { Asking, Judge, textOf, Verdict } from './judge';
 import { Change, ClusterModel, livingNodes, shownModel, State } from './model';
-import { GenerationStats, LoadedModel, PanelAnswer, Plan, Prediction } from './types';
+import { GenerationStats, LoadedModel, Plan, Prediction } from './types';
 
-/** What the kernel says of a draft: a prediction, or why there is none. */
-export type Verdict =
-  | { readonly kind: 'fits'; readonly prediction: Prediction }
-  | { readonly kind: 'refused'; readonly reason: string; readonly prediction: Prediction | null };
+export type { Verdict };
 
 export interface TuningState {
   readonly draft: Draft | null;
@@ -46,14 +43,13 @@ const NOTHING: TuningState = {
   announcement: ''
 };
 
-const KEPT_VERDICTS = 500;
-
 export class Tuning {
   constructor(
     private readonly _model: ClusterModel,
-    private readonly _ask: (ask: Ask) => Promise<PanelAnswer>,
+    private readonly _ask: Asking,
     private readonly _contextTokens: number = 2048
   ) {
+    this._judge = new Judge(_ask, _contextTokens);
     _model.changed.connect(this._follow, this);
     this._follow();
   }
@@ -93,7 +89,7 @@ export class Tuning {
       return;
     }
     this._accepted ??= draft;
-    this._set({ ...this._state, draft: moved, moving: true, refusal: '', verdict: this._known(moved) });
+    this._set({ ...this._state, draft: moved, moving: true, refusal: '', verdict: this._judge.known(moved) });
     void this._inquire();
   }
 
@@ -109,9 +105,9 @@ export class Tuning {
     if (sameLayers(draft, before)) {
       return;
     }
-    const verdict = await this._judge(draft, true);
+    const verdict = await this._judge.of(draft, true);
     // Links and memory have changed since the loaded plan was judged; compared are figures of one moment.
-    const baseVerdict = base === null ? null : await this._judge(base, true);
+    const baseVerdict = base === null ? null : await this._judge.of(base, true);
     if (this._state.base === base) {
       this._set({ ...this._state, baseVerdict });
     }
@@ -123,7 +119,7 @@ export class Tuning {
       this._set({
         ...this._state,
         draft: before,
-        verdict: this._known(before),
+        verdict: this._judge.known(before),
         refusal,
         announcement: refusal
       });
@@ -137,7 +133,7 @@ export class Tuning {
     const before = this._accepted;
     if (before !== null) {
       this._accepted = null;
-      this._set({ ...this._state, draft: before, verdict: this._known(before), moving: false });
+      this._set({ ...this._state, draft: before, verdict: this._judge.known(before), moving: false });
     }
   }
 
@@ -156,14 +152,14 @@ export class Tuning {
     }
     const change = { ...changeOf(draft, this._contextTokens), layers: null, strategy };
     this._set({ ...this._state, asking: true, refusal: '' });
-    const verdict = await this._verdict({ type: 'what-if', change });
+    const verdict = await this._judge.ask({ type: 'what-if', change });
     if (this._state.draft !== draft) {
       this._set({ ...this._state, asking: false });
     } else if (verdict.kind === 'refused') {
       this._set({ ...this._state, asking: false, refusal: verdict.reason, announcement: verdict.reason });
     } else {
       const next = draftFrom(draft, verdict.prediction);
-      this._remember(next, verdict);
+      this._judge.remember(next, verdict);
       this._set({ ...this._state, asking: false, draft: next, verdict });
     }
   }
@@ -249,11 +245,11 @@ export class Tuning {
       ...this._state,
       draft: next,
       base,
-      verdict: this._known(next),
-      baseVerdict: this._known(base),
+      verdict: this._judge.known(next),
+      baseVerdict: this._judge.known(base),
       moving: false
     });
-    void this._judge(base).then(baseVerdict => {
+    void this._judge.of(base).then(baseVerdict => {
       if (this._state.base === base) {
         const verdict = this._state.draft === base ? baseVerdict : this._state.verdict;
         this._set({ ...this._state, baseVerdict, verdict });
@@ -268,14 +264,14 @@ export class Tuning {
     }
     this._inquiring = true;
     try {
-      while (this._state.draft !== null && this._known(this._state.draft) === null) {
+      while (this._state.draft !== null && this._judge.known(this._state.draft) === null) {
         const asked = this._state.draft;
         this._set({ ...this._state, asking: true });
-        const verdict = await this._judge(asked);
+        const verdict = await this._judge.of(asked);
         if (this._state.draft === asked) {
           this._set({ ...this._state, verdict });
         }
-        if (verdict.kind === 'refused' && this._known(asked) === null) {
+        if (verdict.kind === 'refused' && this._judge.known(asked) === null) {
           break; // the kernel is gone; asking again would not end
         }
       }
@@ -283,49 +279,6 @@ export class Tuning {
       this._inquiring = false;
       this._set({ ...this._state, asking: false });
     }
-  }
-
-  /** `fresh`: memory may have come free since it was asked last. */
-  private async _judge(draft: Draft, fresh = false): Promise<Verdict> {
-    const known = this._known(draft);
-    if (known !== null && !fresh) {
-      return known;
-    }
-    const verdict = await this._verdict({ type: 'what-if', change: changeOf(draft, this._contextTokens) });
-    this._remember(draft, verdict);
-    return verdict;
-  }
-
-  private async _verdict(ask: Ask): Promise<Verdict> {
-    this._lost = false;
-    try {
-      const answer = await this._ask(ask);
-      if (answer.type !== 'predicted') {
-        return { kind: 'refused', reason: `unexpected answer: ${answer.type}`, prediction: null };
-      }
-      const { prediction } = answer;
-      return prediction.fits
-        ? { kind: 'fits', prediction }
-        : { kind: 'refused', reason: prediction.reason, prediction };
-    } catch (error) {
-      this._lost =
-        error instanceof KernelProblem && (error.kind === 'Timeout' || error.kind === 'NotConnected');
-      return { kind: 'refused', reason: textOf(error), prediction: null };
-    }
-  }
-
-  private _known(draft: Draft): Verdict | null {
-    return this._verdicts.get(keyOf(draft)) ?? null;
-  }
-
-  private _remember(draft: Draft, verdict: Verdict): void {
-    if (this._lost) {
-      return; // says nothing of the draft
-    }
-    if (this._verdicts.size >= KEPT_VERDICTS) {
-      this._verdicts.clear();
-    }
-    this._verdicts.set(keyOf(draft), verdict);
   }
 
   private _set(state: TuningState): void {
@@ -337,28 +290,10 @@ export class Tuning {
   private _chosen: string | null = null;
   private _accepted: Draft | null = null; // the draft before the boundary was touched
   private _inquiring = false;
-  private _lost = false;
-  private readonly _verdicts = new Map<string, Verdict>();
+  private readonly _judge: Judge;
   private readonly _changed = new Signal<this, void>(this);
 }
 
 function others(state: State): string[] {
   return livingNodes(state).map(node => node.device.id);
-}
-
-/** The draft, when devices have come or gone that it gives no layers to. */
-function withDevices(draft: Draft, devices: ReadonlyArray<string>): Draft {
-  const kept = draft.devices
-    .map((id, i) => [id, draft.layers[i]] as const)
-    .filter(([id, count]) => count > 0 || devices.includes(id));
-  const added = devices.filter(id => !draft.devices.includes(id));
-  return {
-    ...draft,
-    devices: [...kept.map(([id]) => id), ...added],
-    layers: [...kept.map(([, count]) => count), ...added.map(() => 0)]
-  };
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
