@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 # `faults` tests rather than measures, and takes a quarter of an hour: `python -m benchmarks.faults`.
-SHARED = ("__init__", "__main__", "measure", "goals", "random_model", "faults")
+SHARED = ("__init__", "__main__", "measure", "goals", "random_model", "incidents", "faults")
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from exo_lab.core.plan import plan_from_counts
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 from tests.tiny import tiny_config, write_gguf
+from tests.waiting import eventually
 
 WITHIN_S = 30.0
 PROMPT = "the cat sat"
@@ -26,15 +26,6 @@ def model(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
     write_gguf(path, tiny_config())
     return str(path)
-
-
-def eventually(condition, within_s: float = WITHIN_S) -> bool:
-    deadline, waiting = time.monotonic() + within_s, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        waiting.wait(0.05)
-    return True
 
 
 def told(cluster: Cluster) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 import time
 
 WITHIN_S = 60.0
@@ -94,12 +93,3 @@ class PanelLine:
             if data.get("type") == kind:
                 return data
         raise AssertionError(f"nothing of kind {kind} was heard")
-
-
-def eventually(condition, within_s: float = WITHIN_S) -> bool:
-    deadline, waiting = time.monotonic() + within_s, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        waiting.wait(0.05)
-    return True

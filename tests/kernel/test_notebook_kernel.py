@@ -8,7 +8,8 @@ from importlib.metadata import version
 import psutil
 import pytest
 
-from tests.kernel.driver import WITHIN_S, Notebook, PanelLine, eventually
+from tests.kernel.driver import WITHIN_S, Notebook, PanelLine
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -19,7 +19,8 @@ import msgspec
 import pytest
 
 from exo_lab.transport.keys import ClusterKeys, new_token
-from tests.kernel.driver import WITHIN_S, Notebook, eventually
+from tests.kernel.driver import WITHIN_S, Notebook
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(240)]
 

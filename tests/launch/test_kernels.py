@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
@@ -16,21 +15,12 @@ from exo_lab.cluster import Cluster
 from exo_lab.core.errors import ConfigError, DoesNotFit
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(240)]
 
 WITHIN_S = 30.0
 PROMPT = "Name three rivers of Europe."
-
-
-def eventually(condition, within_s: float = WITHIN_S) -> bool:
-    """Has `condition()` come true within the deadline? For what other processes do."""
-    deadline, waiting = time.monotonic() + within_s, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        waiting.wait(0.05)
-    return True
 
 
 def pids_of(cluster: Cluster) -> list[int]:

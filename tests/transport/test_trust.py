@@ -21,6 +21,7 @@ from exo_lab.transport.keys import ClusterKeys, new_token
 from exo_lab.transport.secure import SecureContext
 from exo_lab.transport.sockets import bind
 from exo_lab.transport.zap import HANDSHAKE, WRONG_KEY
+from tests.waiting import eventually
 
 WITHIN_S = 10.0
 STEP = Step(request="r", model="m", epoch=1, proposer="p", stage=1, position=7)
@@ -28,17 +29,6 @@ STEP = Step(request="r", model="m", epoch=1, proposer="p", stage=1, position=7)
 
 async def echo(message):
     yield Pong(sequence=message.sequence)
-
-
-def eventually(condition) -> bool:
-    """Has `condition()` come true within the deadline? For what another thread counts."""
-    deadline = time.monotonic() + WITHIN_S
-    waiting = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        waiting.wait(0.01)
-    return True
 
 
 class Stranger:
