@@ -6,7 +6,7 @@ Only measured figures are shown; one that is not known yet is left out.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from exo_lab.front import html
 from exo_lab.front.roster import Roster
@@ -17,7 +17,7 @@ from exo_lab.front.units import show_count, show_rate, show_seconds
 from exo_lab.front.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from exo_lab.core.device import Device
     from exo_lab.core.model import ModelConfig
@@ -48,6 +48,7 @@ class GenerationView(View):
         state: overrides what the statistics say ("interrupted").
         error: what went wrong, if anything did.
         warnings: of the cluster, said below the answer.
+        metadata: of the output that shows it.
     """
 
     def __init__(
@@ -61,12 +62,18 @@ class GenerationView(View):
         state: State | None = None,
         error: str = "",
         warnings: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.answer, self.stats, self.config, self.tokens = text, stats, config, tuple(tokens)
         self.state: State = state or stats.finish or "running"
         self.roster = Roster(devices, stats.plan.devices)
         self.warnings = tuple(map(clean, warnings))
+        self._metadata = dict(metadata or {})
         self.error = clean(self.roster.named(error))
+
+    def metadata(self) -> dict[str, Any]:
+        """See `View`."""
+        return self._metadata
 
     @property
     def running(self) -> bool:

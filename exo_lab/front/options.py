@@ -29,6 +29,9 @@ from exo_lab.front.options_operating import (
     EXPORT,
     MONITOR,
     NETWORK,
+    RECORD,
+    RECORD_HERE,
+    REPLAY,
     SENSORS,
     SERVE,
     THRESHOLDS,
@@ -157,7 +160,7 @@ SAMPLING = (
 LITERAL = option("--literal", action="store_true", help="take { and } in the prompt as they are")
 MODEL = option("model", nargs="?", metavar="MODEL", words="model", help="which one; not needed if there is one")
 
-CELL_OPTIONS = (*SAMPLING, LITERAL, OUT)
+CELL_OPTIONS = (*SAMPLING, LITERAL, OUT, RECORD_HERE)
 
 VERBS: tuple[Verb, ...] = (
     Verb("connect", "make this kernel a node of the cluster", CONNECT, ("cell",)),
@@ -250,8 +253,10 @@ VERBS: tuple[Verb, ...] = (
                 "prompt", nargs="+", metavar="PROMPT", help="what to say; in a shell, - reads it from standard input"
             ),
             *SAMPLING,
+            RECORD,
         ),
     ),
+    Verb("replay", "run a recorded run again, with the same seed, and show what differs", REPLAY),
     Verb(
         "token",
         "the cluster's secret: where it is kept, and a fingerprint to compare",
@@ -273,7 +278,7 @@ ON_PAPER = ("fit", "simulate")
 # In the shell these first look for nodes, those on paper unless their devices are described.
 LOOKING = (
     *("status", "nodes", "alerts", "export", "topology", "network", "monitor", "diagnose"),
-    *("plan", *ON_PAPER, "load", "unload", "ask"),
+    *("plan", *ON_PAPER, "load", "unload", "ask", "replay"),
 )  # fmt: skip
 
 

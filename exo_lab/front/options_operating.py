@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exo_lab.front.option import duration, option
+from exo_lab.front.option import duration, names_list, option
 
 JSON = option("--json", action="store_true", help="as JSON, for programs: sizes in bytes, times in seconds")
 
@@ -51,6 +51,25 @@ SERVE = (
         default="9464",
         help="a port of 127.0.0.1, 0: any, or ADDRESS:PORT (default: 9464)",
     ),
+)
+RECORD = option("--record", metavar="FILE", words="file", help="write the run's record to this file, for replay")
+RECORD_HERE = option(
+    "--record",
+    nargs="?",
+    const="",
+    metavar="FILE",
+    words="file",
+    help="write the run's record to this file, for replay; without a file it goes into the output's metadata",
+)
+REPLAY = (
+    option(
+        "name",
+        nargs="?",
+        metavar="RUN",
+        words="file",
+        help="a file that --record wrote, a notebook, or a variable that holds an answer (default: the last one)",
+    ),
+    option("--devices", type=names_list, metavar="NODE,...", words="node", help="have these nodes load it first"),
 )
 MONITOR = (
     option("--interval", type=duration, default=1.0, metavar="TIME", help="between two looks: 1s, 500ms (default: 1s)"),

@@ -81,7 +81,7 @@ class CellScreen:
 
     def _draw(self, view: View) -> None:
         again = self._shown_at is not None
-        self._publish(view.bundle(), {}, transient={"display_id": self._id}, update=again)
+        self._publish(view.bundle(), view.metadata(), transient={"display_id": self._id}, update=again)
 
 
 class TerminalScreen:

@@ -5,7 +5,7 @@ Runs in the thread that asked and waits in steps, so that Interrupt gets through
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exo_lab.front.hearing import ears
 from exo_lab.front.panel import panel
@@ -13,7 +13,7 @@ from exo_lab.front.panel_cluster import Telling
 from exo_lab.front.views import generation_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from exo_lab.core.device import Device
     from exo_lab.core.status import LoadedModel
@@ -30,6 +30,7 @@ def stream(
     devices: Sequence[Device] = (),
     models: Sequence[LoadedModel] = (),
     warnings: Callable[[], Sequence[str]] = tuple,
+    metadata: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Draw until it is over. However it is left, the generation is over on every node.
 
@@ -39,14 +40,15 @@ def stream(
         devices: for names and colours.
         models: those that are loaded.
         warnings: what else a person must hear of, asked when the answer is there.
+        metadata: of the output, asked when the answer is there.
 
     Raises:
         ExoError: what went wrong; the partial answer stays on the screen.
         KeyboardInterrupt: after it was cancelled and marked. It is passed on, so that "Run All" stops here.
     """
 
-    def picture(state: State | None = None, warnings: Sequence[str] = ()) -> GenerationView:
-        return generation_view(generation, devices, models, state=state, warnings=warnings)
+    def picture(state: State | None = None) -> GenerationView:
+        return generation_view(generation, devices, models, state=state)
 
     telling = Telling(generation, panel(), *ears())
     try:
@@ -63,6 +65,7 @@ def stream(
         if not generation.done:
             generation.cancel()
         telling.end()
-    screen.finish(picture(warnings=warnings()))
+    ended = generation_view(generation, devices, models, warnings=warnings(), metadata=metadata())
+    screen.finish(ended)
     if generation.error is not None:
         raise generation.error

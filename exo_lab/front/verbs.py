@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_simulate, verbs_views
+from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_records, verbs_simulate, verbs_views
 from exo_lab.front.alert_words import warnings
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
@@ -194,6 +194,7 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
         [node.device for node in cluster.nodes()],
         loaded,
         lambda: warnings(cluster.status()),
+        (lambda: verbs_records.keep(generation, args.record)) if args.record is not None else dict,
     )
     return generation
 
@@ -225,6 +226,7 @@ HANDLERS: dict[str, Callable[[Desk, Namespace], View | None]] = {
     "export": verbs_operating.export,
     "network": verbs_operating.network,
     "monitor": verbs_operating.monitor,
+    "replay": verbs_records.replay,
     "diagnose": verbs_operating.diagnose,
     "placement": verbs_views.placement,
     "telemetry": verbs_views.telemetry,

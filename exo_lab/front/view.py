@@ -20,6 +20,10 @@ class View:
         """For terminals with colours: something that rich prints instead of the text; None if the text is all."""
         return None
 
+    def metadata(self) -> dict[str, Any]:
+        """Of the output that shows it."""
+        return {}
+
     def bundle(self) -> dict[str, Any]:
         """Both, by MIME type."""
         return {"text/plain": self.text(), "text/html": self.html()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exo_lab.front.generation_view import GenerationView, State
 from exo_lab.front.nodes_view import NodesView
@@ -11,7 +11,7 @@ from exo_lab.front.status_view import StatusView
 from exo_lab.front.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from exo_lab.core.device import Device
     from exo_lab.core.status import LoadedModel
@@ -27,6 +27,7 @@ def generation_view(
     *,
     state: State | None = None,
     warnings: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> GenerationView:
     """A generation as it is now. It is not polled: what has arrived and was not taken is not shown."""
     stats = generation.stats
@@ -40,4 +41,5 @@ def generation_view(
         state=state,
         error=str(generation.error or ""),
         warnings=warnings,
+        metadata=metadata,
     )

@@ -12,6 +12,7 @@ from exo_lab.cluster.planning import Explained
 from exo_lab.core.errors import ConfigError, ExoError, NotConnected
 from exo_lab.core.messages import SessionSpec, StageTiming, Stats, Token
 from exo_lab.core.probe import NetworkReport
+from exo_lab.core.record import RunRecord
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
 from exo_lab.core.topology import Sighting, Topology, topology
@@ -188,8 +189,13 @@ class FakeCluster:
             stop=params.stop,
             decode=self.script.words.__getitem__,
             cancel=self._cancel,
+            recorder=lambda answer: scenes.record(answer, params, request.prompt),
         )
         return self.last
+
+    def replay(self, record: RunRecord, *, devices: Any = None) -> Generation:
+        self._called("replay", record=record, devices=devices)
+        return self.generate(record.prompt, max_tokens=record.sampling.max_tokens)
 
     def _cancel(self, request: Request) -> None:
         if request.cancel():

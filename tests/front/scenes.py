@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from exo_lab.core.device import Device
 from exo_lab.core.messages import StageTiming
 from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan, plan_from_counts
 from exo_lab.core.probe import Effect, NetworkReport, summarise
+from exo_lab.core.record import RunRecord, run_device, run_tokens, sealed
+from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import (
     ClusterStatus,
     GenerationStats,
@@ -169,4 +173,23 @@ def findings() -> tuple[Finding, ...]:
         Finding(step="interfaces", verdict="ok", seen="eth0 10.0.0.1/24"),
         Finding(step="silence", verdict="warn", seen="udp hears <nobody>\x1b[2J", do="Open UDP port 52418."),
         Finding(step="port", verdict="fail", seen="tcp://10.0.0.1:4000 does not answer", do="Allow TCP port 4000."),
+    )
+
+
+def record(answer: Any, sampling: SamplingParams, prompt_tokens: tuple[int, ...]) -> RunRecord:
+    return sealed(
+        RunRecord(
+            made_at_s=1_790_000_000.0,
+            digest="d" * 64,
+            versions={"exo_lab": "0.1.0", "python": "3.11.9"},
+            plan=answer.stats.plan,
+            devices=tuple(run_device(one) for one in devices() if one.id in answer.stats.plan.devices),
+            sampling=sampling,
+            prompt=answer.prompt,
+            prompt_tokens=prompt_tokens,
+            text=answer.text,
+            tokens=run_tokens(answer.tokens),
+            finish=answer.finish,
+            total_s=answer.stats.total_s,
+        )
     )
