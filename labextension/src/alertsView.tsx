@@ -25,7 +25,7 @@ export function AlertsView(props: AlertsProps): React.ReactElement | null {
     acknowledge(alert.id).catch((error: unknown) => setProblem(clean(String(error))));
   };
   return (
-    <section className="jp-ExoLab-alerts" aria-label={trans.__('Alerts')}>
+    <section role="group" className="jp-ExoLab-alerts" aria-label={trans.__('Alerts')}>
       <ul>
         {status.alerts.map(alert => (
           <li key={alert.id} className={isRaised(alert) ? 'jp-mod-raised' : ''}>

@@ -54,7 +54,7 @@ export function Card(props: {
   ];
   const name = cleanName(device.name);
   return (
-    <div className="jp-ExoLab-card" role="region" aria-label={trans.__('About %1', name)}>
+    <div className="jp-ExoLab-card" role="group" aria-label={trans.__('About %1', name)}>
       <div className="jp-ExoLab-cardHead">
         <Swatch mark={state.marks.get(device.id) ?? markOf(0)} emulated={device.emulated !== ''} />
         <b>{name}</b>

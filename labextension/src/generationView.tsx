@@ -45,7 +45,7 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
     error: trans.__('failed')
   };
   return (
-    <section className="jp-ExoLab-generation" aria-label={trans.__('Answer')}>
+    <section role="group" className="jp-ExoLab-generation" aria-label={trans.__('Answer')}>
       <div className="jp-ExoLab-cardHead">
         <b>{cleanName(generation.model)}</b>
         <span className="jp-ExoLab-faint">
@@ -61,7 +61,7 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
         ref={box}
         className="jp-ExoLab-text"
         tabIndex={0}
-        role="region"
+        role="group"
         aria-label={trans.__('Text of the answer')}
       >
         {generation.tokens.slice(-SHOWN).map(token => (

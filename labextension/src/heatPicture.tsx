@@ -21,6 +21,8 @@ const QUEUE_H = 9;
 const WIRE_H = 16;
 const GAP = 5;
 const FAINTEST = 0.06;
+const TICK_W = 28; // of a number under the tokens
+const LEGEND_W = 640; // for its three parts beside each other
 
 /** One stage as it is drawn. `holds`: its layers in words. */
 export interface Band {
@@ -55,13 +57,16 @@ export const HeatPicture = React.forwardRef<SVGSVGElement, PictureProps>(
       floor += bandHeight(band, layerHeight) + 1 + QUEUE_H + GAP;
     }
     const end = floor + WIRE_H;
+    const every = 10 * Math.ceil(TICK_W / (10 * step));
+    const stacked = width < LEGEND_W;
+    const whole = n(end + 46 + (stacked ? 32 : 0));
     return (
       <svg
         ref={ref}
         className="jp-ExoLab-heatmap"
-        viewBox={`0 0 ${width} ${n(end + 46)}`}
+        viewBox={`0 0 ${width} ${whole}`}
         width={width}
-        height={n(end + 46)}
+        height={whole}
         role="img"
         aria-label={sentence(props)}
       >
@@ -120,7 +125,7 @@ export const HeatPicture = React.forwardRef<SVGSVGElement, PictureProps>(
         </text>
         {splits.map(
           (split, i) =>
-            split.index % 10 === 0 && (
+            split.index % every === 0 && (
               <text
                 key={split.index}
                 x={n(LEFT + step * (i + 0.5))}
@@ -149,21 +154,22 @@ export const HeatPicture = React.forwardRef<SVGSVGElement, PictureProps>(
           [QUEUE, trans.__('node beyond it'), scale.queue] as const,
           [WIRE, trans.__('between stages'), scale.wire] as const
         ].map(([colour, what, most], k) => {
-          const x = 4 + (k * (width - 8)) / 3;
+          const x = stacked ? 4 : 4 + (k * (width - 8)) / 3;
+          const y = end + 26 + (stacked ? 16 * k : 0);
           return (
             <g key={colour}>
               {[0, 1, 2, 3, 4].map(i => (
                 <rect
                   key={i}
                   x={n(x + 8 * i)}
-                  y={n(end + 26)}
+                  y={n(y)}
                   width={8}
                   height={12}
                   fill={colour}
                   fillOpacity={FAINTEST + ((1 - FAINTEST) * i) / 4}
                 />
               ))}
-              <text x={n(x + 46)} y={n(end + 36)} className="jp-ExoLab-small">
+              <text x={n(x + 46)} y={n(y + 10)} className="jp-ExoLab-small">
                 {trans.__('%1: 0 to %2', what, showSeconds(most))}
               </text>
             </g>

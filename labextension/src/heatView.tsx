@@ -48,7 +48,7 @@ export function HeatView(props: HeatProps): React.ReactElement {
   const own = generation?.request === output.answer?.stats.request;
   const moves = live && (output.follow || (own && isGenerating(state)));
   return (
-    <section className="jp-ExoLab-heatView" aria-label={trans.__('Time by layer and token')}>
+    <section role="group" className="jp-ExoLab-heatView" aria-label={trans.__('Time by layer and token')}>
       <div className="jp-ExoLab-cardHead">
         <b>{cleanName(subject.model)}</b>
         <span className="jp-ExoLab-faint">
@@ -105,7 +105,7 @@ function Shown(props: { heat: Heat; bands: ReadonlyArray<Band>; trans: Trans }):
     );
   return (
     <>
-      <div ref={box} className="jp-ExoLab-scroll" role="region" tabIndex={0} aria-label={trans.__('Heatmap')}>
+      <div ref={box} className="jp-ExoLab-scroll" role="group" tabIndex={0} aria-label={trans.__('Heatmap')}>
         <HeatPicture ref={drawing} heat={heat} bands={bands} width={width} trans={trans} />
       </div>
       <div className="jp-ExoLab-buttons">

@@ -112,7 +112,7 @@ function Summary(props: { state: State; actions: Actions; trans: Trans }): React
   const emulated = livingNodes(state).filter(node => node.device.emulated !== '').length;
   const refused = Object.values(status?.refused ?? {}).reduce((sum, count) => sum + count, 0);
   return (
-    <header className="jp-ExoLab-summary">
+    <div className="jp-ExoLab-summary">
       <div>
         <b>{cleanName(status?.name ?? '')}</b>{' '}
         <span className="jp-ExoLab-faint">
@@ -137,7 +137,7 @@ function Summary(props: { state: State; actions: Actions; trans: Trans }): React
           {clean(text)}
         </div>
       ))}
-    </header>
+    </div>
   );
 }
 

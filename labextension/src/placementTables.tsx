@@ -169,7 +169,7 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
   return (
     <div
       className="jp-ExoLab-scroll"
-      role="region"
+      role="group"
       tabIndex={0}
       aria-label={trans.__('Memory and time of each device')}
     >

@@ -30,7 +30,7 @@ export function PlacementView(props: PlacementProps): React.ReactElement {
   const { draft, base, verdict, refusal, announcement, applying } = tuning.state;
   if (loaded === null || draft === null || base === null) {
     return (
-      <section className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
+      <section role="group" className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
         <p className="jp-ExoLab-hint">{trans.__('No model is loaded. Load one with %exo load.')}</p>
       </section>
     );
@@ -39,7 +39,7 @@ export function PlacementView(props: PlacementProps): React.ReactElement {
   const fits = verdict?.kind !== 'refused';
   const reason = refusal !== '' ? refusal : verdict?.kind === 'refused' ? verdict.reason : '';
   return (
-    <section className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
+    <section role="group" className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
       <Head tuning={tuning} state={state} trans={trans} />
       <div ref={ref} className="jp-ExoLab-canvas">
         <StripPicture
@@ -102,7 +102,7 @@ export function PlacementStill(props: { state: State; trans: Trans }): React.Rea
     return null;
   }
   return (
-    <section className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
+    <section role="group" className="jp-ExoLab-placement" aria-label={trans.__('Placement of layers')}>
       <div className="jp-ExoLab-placementHead">
         <b>{cleanName(loaded.plan.model)}</b>
         <span className="jp-ExoLab-faint">{trans.__('plan %1', loaded.plan.epoch)}</span>

@@ -34,7 +34,7 @@ export function TopologyView(props: TopologyProps): React.ReactElement {
   const shown = picture(state, plan, width);
   const chosen = shown.places.find(place => place.node.device.id === selected) ?? null;
   return (
-    <section className="jp-ExoLab-topology" aria-label={trans.__('Devices and links')}>
+    <section role="group" className="jp-ExoLab-topology" aria-label={trans.__('Devices and links')}>
       <div ref={ref} className="jp-ExoLab-canvas">
         {asTable ? (
           <DeviceTable state={state} plan={plan} places={shown.places} trans={trans} />

@@ -100,6 +100,13 @@ def test_every_token_is_painted_soon_after_it_came(lab):
     assert measured["p95_ms"] < 2000  # a shared machine stretches it; the aim is a tenth of that
 
 
+@pytest.mark.kernels
+@pytest.mark.real_model
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_axe_finds_nothing_in_jupyterlab_either(lab, tmp_path):
+    assert "axe: 0 violations" in node("ui-tests/looks.mjs", *lab, str(tmp_path))
+
+
 @pytest.mark.timeout(WITHIN_S)
 def test_axe_finds_nothing_in_any_view(monkeypatch):
     monkeypatch.setenv("PYTHON", sys.executable)

@@ -52,7 +52,7 @@ class Charts:
         themed: Any = {"stylesheets": [THEMED]}
         self.pause = Toggle(label="Pause", width=90, **themed)
         choices: list[Any] = [(str(seconds), f"last {seconds} s") for seconds in WINDOWS_S]
-        self.window = Select(value=str(WINDOW_S), options=choices, width=130, **themed)
+        self.window = Select(title="Window", value=str(WINDOW_S), options=choices, width=130, **themed)
         shared = {"source": self.source, "range": self._range, "pause": self.pause, "window_s": self.window}
         drawn = {"figures": self.figures, "remarks": self.remarks, "keys": [metric.key for metric in self.metrics]}
         follow = CustomJS(args={**shared, **drawn, "legend": self.legend}, code=FOLLOW)

@@ -12,6 +12,13 @@ THEMED = """
   background-color: var(--jp-layout-color2, transparent) !important;
   border-color: var(--jp-border-color1, currentColor) !important;
 }
+label {
+  position: absolute;
+  width: 1px;
+  height: 1px;
+  overflow: hidden;
+  clip-path: inset(50%);
+}
 .bk-btn.bk-active {
   outline: 2px solid var(--jp-brand-color1, currentColor);
 }
