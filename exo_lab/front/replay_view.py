@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RAN_ON = "What it ran on (≠: differs)"
 TIMES = "Timings"
+EMULATED = " (emulated: "
 MEASURED = ("", "measured then", "measured now")
 AROUND = 4  # tokens that are shown before and after the first difference
 Row = tuple[str, str, str]
@@ -61,7 +62,7 @@ class ReplayView(View):
 
     def html(self) -> str:
         """Two tables."""
-        facts = [tuple(map(html.esc, row)) for row in self.facts()]
+        facts = [tuple(map(_cell, row)) for row in self.facts()]
         times = [tuple(map(html.esc, row)) for row in self.times()]
         return html.block(
             html.line(self.title(), bold=True),
@@ -86,6 +87,12 @@ class ReplayView(View):
         )
 
 
+def _cell(text: str) -> str:
+    """What is emulated stands below the rest, or two columns would be too wide for a page."""
+    first, mark, rest = text.partition(EMULATED)
+    return html.stacked(first, f"{mark.lstrip()}{rest}")
+
+
 def _facts(run: RunRecord) -> dict[str, str]:
     names = {device.id: device for device in run.devices}
     plan = run.plan
@@ -101,7 +108,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
     for index, (id_, shard) in enumerate(zip(plan.devices, plan.shards, strict=True)):
         device = names.get(id_)
         name = clean_name(device.name if device else id_)
-        emulated = f" (emulated: {clean(device.emulated)})" if device and device.emulated else ""
+        emulated = f"{EMULATED}{clean(device.emulated)})" if device and device.emulated else ""
         chip = f", {clean_name(device.chip)}" if device and device.chip else ""
         found[f"stage {index}"] = f"{name}, layers {show_layers(shard.start, shard.end)}{chip}{emulated}"
     return {**found, **{clean_name(name): clean_name(version) for name, version in sorted(run.versions.items())}}

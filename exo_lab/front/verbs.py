@@ -15,6 +15,7 @@ from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
 from exo_lab.front.message_view import MessageView
+from exo_lab.front.screen import CellScreen
 from exo_lab.front.secret import token_view
 from exo_lab.front.streaming import stream
 from exo_lab.front.text import clean_name
@@ -175,6 +176,8 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
         KeyboardInterrupt: somebody pressed Interrupt; it is cancelled on every node.
     """
     cluster, defaults = desk.cluster(), desk.defaults
+    if args.record == "" and not isinstance(desk.screen(), CellScreen):
+        raise ConfigError("a terminal has no outputs that could keep a record; name a file: --record run.json")
     options = {"max_tokens": defaults.max_tokens, "temperature": defaults.temperature, **sampling(args)}
     loaded = cluster.models()
     generation = cluster.generate(

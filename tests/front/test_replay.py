@@ -30,6 +30,12 @@ def test_without_a_file_the_record_is_in_the_metadata_of_the_output(run, cluster
     assert decode(shown["metadata"][KEY]).text == cluster.last.text
 
 
+def test_in_a_terminal_a_record_needs_a_file_and_nothing_is_asked_without_one(run, shell, cluster):
+    shell.magics_manager.registry["ExoMagics"].display = "terminal"
+    assert "name a file" in str(run("%%exo --record\nWhat is it?").error)
+    assert "generate" not in [name for name, _ in cluster.calls]
+
+
 def test_a_record_is_replayed_from_a_variable_a_file_and_a_notebook(run, cluster, tmp_path):
     asked(run, f"--max-tokens 9 --record {tmp_path / 'run.json'}")
     text = (tmp_path / "run.json").read_text()
