@@ -42,7 +42,7 @@ interface PictureProps {
 export const HeatPicture = React.forwardRef<SVGSVGElement, PictureProps>(
   function HeatPicture(props, ref): React.ReactElement {
     const { bands, trans } = props;
-    const width = Math.max(props.width, 480);
+    const width = Math.max(props.width, 360);
     const splits = props.heat.splits.slice(-TOKENS);
     const scale = scaleOf(
       splits,
@@ -125,7 +125,8 @@ export const HeatPicture = React.forwardRef<SVGSVGElement, PictureProps>(
         </text>
         {splits.map(
           (split, i) =>
-            split.index % every === 0 && (
+            split.index % every === 0 &&
+            LEFT + step * (i + 0.5) + TICK_W / 2 <= width && (
               <text
                 key={split.index}
                 x={n(LEFT + step * (i + 0.5))}
