@@ -22,11 +22,12 @@ LOST_AFTER_S = 2.0  # silence that means loss, where nothing is known that excus
 BUSY_LOST_AFTER_S = 8.0  # where something does
 MISSED_PINGS = 3  # a peer that is pinged seldom is not lost before so many went unanswered
 SLOW_ROUND_TRIPS = 8  # a peer that answers slowly may be silent for so many of its round trips
+NEVER = float("-inf")
 FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """One other node. `heard_at` is when it last spoke.
+    """One other node. `heard_at` is when it last spoke, `gone_at` when it said goodbye or ended.
 
     `way` is the control address by which it is reached, if that is another than its card says; `kind` what link it is.
     """
@@ -44,6 +45,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[tuple[str, int, str], ...] = ()
     paces: tuple[Pace, ...] = ()
     vitals: Vitals = Vitals()
+    gone_at: float = NEVER
 
     @property
     def id(self) -> str:
@@ -171,6 +173,8 @@ def step(members: Members, event: Event) -> Members:
             )
             return _with(members, moved)
         case Answered(id=peer_id, now=now) if peer_id in members.peers:
+            if now - event.round_trip_s < members.peers[peer_id].gone_at:
+                return members  # asked before it left, and answered on its way out
             return _with(
                 members,
                 msgspec.structs.replace(
@@ -193,8 +197,8 @@ def step(members: Members, event: Event) -> Members:
             silent_s = now - peer.heard_at
             state: Liveness = "lost" if silent_s >= event.lost_after_s else "suspect"
             return _with(members, msgspec.structs.replace(peer, liveness=state))
-        case Gone(id=peer_id) if peer_id in members.peers:
-            return _with(members, msgspec.structs.replace(members.peers[peer_id], liveness="lost"))
+        case Gone(id=peer_id, now=now) if peer_id in members.peers:
+            return _with(members, msgspec.structs.replace(members.peers[peer_id], liveness="lost", gone_at=now))
         case Stalled(seconds=seconds):
             later = {key: _shifted(peer, seconds) for key, peer in members.peers.items()}
             return Members(peers=later)

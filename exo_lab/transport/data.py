@@ -198,18 +198,17 @@ class ZmqData:
                     return item
                 if self._closed:
                     raise TransportError("the data port is closed")
-                for ready, _ in self._poller.poll(wait_ms):
-                    if ready is self._pull:
-                        frame = self._receive()
-                        if frame is not None:
-                            return frame
-                    else:
-                        # Orders before frames: what is posted may change what the next frame means.
-                        self._mailbox.quiet()
-                        break
+                ready = dict(self._poller.poll(wait_ms))
+                if self._mailbox.receiver.fileno() in ready:
+                    self._mailbox.quiet()
+                # Orders before frames: what was posted before a frame was sent may change what that frame means.
                 item = self._mailbox.take()
                 if item is not None:
                     return item
+                if self._pull in ready:
+                    frame = self._receive()
+                    if frame is not None:
+                        return frame
                 wait_ms = round((deadline - time.monotonic()) * 1000)
                 if wait_ms <= 0:
                     return None

@@ -233,7 +233,7 @@ def events(now):
         st.builds(lambda i: m.Silent(id=i, now=now), ids),
         st.builds(lambda i: m.Gone(id=i, now=now), ids),
         st.builds(
-            lambda i: m.Answered(id=i, round_trip_s=0.1, load=0, memory_available_bytes=1, plans=(), now=now), ids
+            lambda i: m.Answered(id=i, round_trip_s=0.05, load=0, memory_available_bytes=1, plans=(), now=now), ids
         ),
         st.just(m.Ticked(now=now)),
     )
@@ -264,6 +264,16 @@ def test_whatever_happens_a_peer_is_known_once_and_lost_is_told_once(data, pause
             case _:
                 pass
         members = after
+
+
+def test_who_said_goodbye_is_not_back_by_an_answer_to_what_was_asked_before():
+    def answered(now):
+        return m.Answered(id="a", round_trip_s=0.5, load=0, memory_available_bytes=1, plans=(), now=now)
+
+    members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
+    members = m.step(members, m.Gone(id="a", now=11.0))
+    assert m.step(members, answered(11.2)).peers["a"].liveness == "lost"
+    assert m.step(members, answered(12.0)).peers["a"].liveness == "alive"  # it only seemed to have ended
 
 
 def test_silence_makes_suspect_and_then_lost():

@@ -127,6 +127,30 @@ def test_orders_come_before_frames(network):
     b.close()
 
 
+def test_an_order_that_was_posted_before_a_frame_was_sent_is_taken_first_by_a_thread_that_waits(network):
+    """As when a shard is handed over and its first step follows at once."""
+    if network.kind == "memory":
+        pytest.skip("the twin has no poll: it looks for orders whenever it looks for frames")
+    a, b = network.data("a"), network.data("b")
+    poller = b._poller
+
+    class Late:
+        """While `b` waits, an order is posted and then a frame comes, and both are there when it wakes."""
+
+        def poll(self, wait_ms):
+            b._poller = poller
+            b.post("order")
+            a.send(b.address, Cancel(request="1"))
+            assert b._pull.poll(WITHIN_S * 1000)
+            return poller.poll(wait_ms)
+
+    b._poller = Late()
+    assert b.recv(WITHIN_S) == "order"
+    assert b.recv(WITHIN_S) == (Cancel(request="1"), None)
+    a.close()
+    b.close()
+
+
 def test_sending_where_nobody_listens_is_unreachable_in_time(network):
     port = network.data("a")
     began = time.monotonic()
