@@ -48,16 +48,19 @@ def test_a_link_of_less_bandwidth_is_measured_and_planned_around(lan, tmp_path):
         b.shape(*tbf(mbit))
         rate = mbit * 1e6 / 8
         said = a.until(
-            # The plan may be one reading older than the links: 8 KiB of a hidden state take so long in both.
-            lambda said, rate=rate: (
-                0.4 * rate < (bandwidth(said, "b") or 0) < 1.2 * rate and said["hops"]["b"][0] > 8192 / (1.2 * rate)
+            # The plan may be some readings older than the links: 8 KiB of a hidden state take so long in both. Once c is
+            # in it, b may stay as the last stage: what it sends then is a token, and no hidden state.
+            lambda said, rate=rate, mbit=mbit: (
+                0.4 * rate < (bandwidth(said, "b") or 0) < 1.2 * rate
+                and said["hops"]["b"][0] > 8192 / (1.2 * rate)
+                and bandwidth(said, "c")
+                and (mbit > 8 or "c" in said["plan"])
             ),
-            f"the link to b is measured as one of {mbit} Mbit/s",
+            f"the link to b is measured as one of {mbit} Mbit/s, and the slower one is planned around",
             WITHIN_S,
         )
         measured[mbit] = bandwidth(said, "b")
         if mbit == 8:
-            assert said["plan"] == ["a", "c"], said
             assert said["hops"]["b"][0] > 3 * good["hops"]["b"][0]
     assert statistics.mean(measured.values()) < min(bandwidth(good, "b"), bandwidth(said, "c"))
 
