@@ -98,7 +98,8 @@ def swatch(mark: Mark, *, emulated: bool = False) -> str:
     shape = box(1, 1, 24, 14, mark, radius=2, emulated=emulated)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 26 16" width="26" height="16" aria-hidden="true" '
-        f'style="vertical-align:-3px;margin-right:6px;color:{INK}">{shape}</svg><b>{mark.number}</b>'
+        f'style="vertical-align:-3px;margin-right:6px;color:{INK}">{shape}</svg>'
+        f'<b style="margin-right:8px">{mark.number}</b>'
     )
 
 
