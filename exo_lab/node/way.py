@@ -3,8 +3,8 @@
 The latency is half of the shortest of the latest small round trips: what else a round trip holds is waiting for busy
 threads, here or there, and not the link (as BBR takes the least of a window for a path's propagation time: Cardwell et
 al., ACM Queue 14:5, 2016). A rate is what a large frame took beyond the median small round trip, and counts only if
-that is well above what a clock and a busy machine blur: a fast link is measured with larger frames or not at all. No
-clock, no frames.
+that is well above what a clock and a busy machine blur: a fast link is measured with larger frames or not at all. Of
+the latest rates the second highest counts, for the same reason as the shortest round trip. No clock, no frames.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import math
 import statistics
 from collections import deque
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KEPT = 16  # small round trips
 LATELY = 8  # of them, of which the shortest counts: a link that became slower is believed after so many
 YOUNG = 8  # small frames that a new way gets in quick succession: its first ones meet a node that is still starting
-WINDOW = 5  # rates of which the median is told
+WINDOW = 5  # rates of which the second highest is told
 LEAST_BEYOND_S = 2e-4  # and, where small round trips are spread, so many times their spread (median deviation):
 SPREADS = 4
 FIRST_BULK_BYTES, LEAST_BULK_BYTES, MOST_BULK_BYTES = 256 << 10, 64 << 10, 4 << 20
@@ -90,8 +93,13 @@ class Way:
         self._note(now)
 
     def _note(self, now: float) -> None:
-        rate = statistics.median(self._rates) if self._rates else math.inf
+        rate = _highest_but_one(self._rates) if self._rates else math.inf
         shortest_s = min(islice(reversed(self._small), LATELY))
         self.figures = LinkFigures(shortest_s / 2, None if rate == math.inf else rate)
         if not self.moments or now - self.moments[-1].at >= HISTORY_EVERY_S:
             self.moments.append(Moment(now, self.figures))
+
+
+def _highest_but_one(rates: Sequence[float]) -> float:
+    """What a link can do: slow readings are often those of a busy machine, a single fast one may be odd."""
+    return sorted(rates, reverse=True)[min(1, len(rates) // 3)]
