@@ -13,7 +13,8 @@ import { person } from './person.mjs';
 const [url, token, looks = '2400', rounds = '4'] = process.argv.slice(2);
 const LOOKS = Number(looks);
 const ROUNDS = Number(rounds);
-const BATCH = 50;
+const BATCH = 25;
+const DRAWN_MS = 180_000; // a batch, on a machine that is busy
 const { page, run, idle, openNotebook, leave } = await person({ viewport: { width: 1200, height: 1200 } });
 const devtools = await page.context().newCDPSession(page);
 
@@ -29,7 +30,8 @@ async function drawnTo(at) {
       window.Bokeh?.documents
         .flatMap(one => [...one._all_models.values()])
         .some(one => one.type === 'ColumnDataSource' && one.data.at?.at(-1) >= least),
-    at
+    at,
+    { timeout: DRAWN_MS }
   );
 }
 

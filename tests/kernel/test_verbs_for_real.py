@@ -143,7 +143,10 @@ def test_monitor_on_a_terminal_is_one_page_and_ctrl_c_ends_it_cleanly(notebook, 
     path = tmp_path / "m.csv"
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "exo_lab.front.cli", "monitor", "--interval", "250ms", "--record", str(path)]
+    # What runs in the background of a shell ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=follower, stderr=follower, env=environment(COLUMNS="100", TERM="xterm"))
+    signal.signal(signal.SIGINT, before)
     os.close(follower)
     shown = bytearray()
 
