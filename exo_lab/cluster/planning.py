@@ -42,7 +42,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective = "decode"
     mix: Mix | None = None
     force: bool = False
-    wire: Wire | Literal["auto"] = "auto"
+    wire: Wire | Literal["auto"] = "float32"
     chunk: int | Literal["auto"] = PREFILL_CHUNK
 
     @property

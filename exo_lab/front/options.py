@@ -133,8 +133,8 @@ PLAN = (
     option(
         "--wire",
         choices=WIRE_CHOICES,
-        default="auto",
-        help="precision of hidden states between nodes; auto: float32, on measured slow links bfloat16",
+        default="float32",
+        help="precision of hidden states between nodes; auto: bfloat16 on slow links (default: float32, exact)",
     ),
     option("--chunk", type=integer_or_auto, metavar="TOKENS", help="pieces in which prompts run: 128, or auto"),
 )

@@ -75,11 +75,12 @@ def test_fewer_bytes_are_counted_when_the_plan_is_made():
     assert value["int8"] <= value["float32"]
 
 
-def test_asking_for_float32_weights_asks_for_exact_hops_too():
+def test_hops_are_exact_unless_something_else_is_asked_for_and_float32_weights_ask_for_exact_hops_too():
     wish = {"strategy": "uniform", "context": 64}
-    assert wish_of({**wish, "dtype": "float32"}).wire_wanted == "float32"
+    assert wish_of(wish).wire_wanted == "float32"
+    assert wish_of({**wish, "dtype": "float32", "wire": "auto"}).wire_wanted == "float32"
     assert wish_of({**wish, "dtype": "float32", "wire": "int8"}).wire_wanted == "int8"
-    assert wish_of(wish).wire_wanted == "auto"
+    assert wish_of({**wish, "wire": "auto"}).wire_wanted == "auto"
     with pytest.raises(ConfigError, match="wire"):
         wish_of({**wish, "wire": "int4"})
 
