@@ -20,8 +20,15 @@ START_WITHIN_S = 60
 
 
 @contextmanager
-def jupyter(module: str, home: Path, environment: dict[str, str], *options: str, base: str = "/") -> Iterator[tuple]:
-    """(url, token) of `python -m module` that runs in `home` and logs to `home/server.log`."""
+def jupyter(
+    module: str,
+    home: Path,
+    environment: dict[str, str],
+    *options: str,
+    base: str = "/",
+    start: tuple[str, ...] = (sys.executable, "-m"),
+) -> Iterator[tuple]:
+    """(url, token) of `module` (behind `start`) that runs in `home` and logs to `home/server.log`."""
     token = secrets.token_hex(16)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -30,7 +37,7 @@ def jupyter(module: str, home: Path, environment: dict[str, str], *options: str,
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", *module.split(), "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+                *(*start, *module.split(), "--no-browser", "--allow-root", "--ip=127.0.0.1"),
                 *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
                 *(f"--ServerApp.base_url={base}", *options),
             ],

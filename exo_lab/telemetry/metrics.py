@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from exo_lab.core.following import Over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from exo_lab.core.device import Device
     from exo_lab.core.following import Moment
@@ -69,41 +69,24 @@ class Metrics:
     def __init__(self, look: Callable[[], Look], device: Lookup, software: str) -> None:
         self._device = device
         self.registry = made = CollectorRegistry()
-        self._stage = Histogram(
-            "exo_lab_stage_seconds",
+        staged = (*NODE, "model", "phase")
+
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: Sequence[float] = SHORT_S) -> Histogram:
+            return Histogram(f"exo_lab_{name}", text, labels, registry=made, buckets=buckets)
+
+        self._stage = histogram(
+            "stage_seconds",
             "Computing on a stage for one token (phase decode) or for the last chunk of a prompt (phase prefill).",
-            (*NODE, "model", "phase"),
-            registry=made,
-            buckets=SHORT_S,
+            staged,
         )
-        self._beyond = Histogram(
-            "exo_lab_stage_handling_seconds",
-            "What a stage spent on a step beyond computing.",
-            (*NODE, "model", "phase"),
-            registry=made,
-            buckets=SHORT_S,
+        self._beyond = histogram("stage_handling_seconds", "What a stage spent on a step beyond computing.", staged)
+        self._wire = histogram(
+            "wire_seconds", "What of a token's time no stage accounts for: wire, and waiting for it.", ("model",)
         )
-        self._wire = Histogram(
-            "exo_lab_wire_seconds",
-            "What of a token's time no stage accounts for: wire, and waiting for it.",
-            ("model",),
-            registry=made,
-            buckets=SHORT_S,
+        self._first = histogram(
+            "time_to_first_token_seconds", "From sending a request to its first token.", ("model",), LONG_S
         )
-        self._first = Histogram(
-            "exo_lab_time_to_first_token_seconds",
-            "From sending a request to its first token.",
-            ("model",),
-            registry=made,
-            buckets=LONG_S,
-        )
-        self._each = Histogram(
-            "exo_lab_time_per_output_token_seconds",
-            "Between two tokens of an answer.",
-            ("model",),
-            registry=made,
-            buckets=SHORT_S,
-        )
+        self._each = histogram("time_per_output_token_seconds", "Between two tokens of an answer.", ("model",))
         self._ended = Counter(
             "exo_lab_generations", "Generations that this process asked for.", ("model", "finish"), registry=made
         )

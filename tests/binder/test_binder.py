@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.servers import jupyter
 
 ROOT = Path(__file__).parents[2]
 LESSON = "notebooks/01-your-first-cluster.ipynb"
@@ -70,29 +69,11 @@ def image(tmp_path_factory, real_model):
 @pytest.mark.real_model
 def test_jupyter_opens_the_first_lesson(image):
     folder, variables = image
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=lesson"]
-    server = subprocess.Popen(
-        [str(folder / "binder" / "start"), "jupyter", "lab", *options],
-        cwd=folder, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        base, deadline, answer = f"http://127.0.0.1:{port}", time.monotonic() + 60, None
-        while answer is None:
-            assert server.poll() is None, server.stderr.read()[-2000:]
-            assert time.monotonic() < deadline, "jupyter did not answer within a minute"
-            try:
-                answer = urllib.request.urlopen(f"{base}/?token=lesson", timeout=10)
-            except urllib.error.URLError:
-                assert server.poll() is None
-        assert answer.url.split("?")[0] == f"{base}/lab/tree/{LESSON}"
-        contents = urllib.request.urlopen(f"{base}/api/contents/{LESSON}?token=lesson", timeout=10)
+    with jupyter("jupyter lab", folder, variables, start=(str(folder / "binder" / "start"),)) as (base, token):
+        answer = urllib.request.urlopen(f"{base}?token={token}", timeout=10)
+        assert answer.url.split("?")[0] == f"{base}lab/tree/{LESSON}"
+        contents = urllib.request.urlopen(f"{base}api/contents/{LESSON}?token={token}", timeout=10)
         assert json.load(contents)["type"] == "notebook"
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
 
 
 @pytest.mark.timeout(900)

@@ -18,18 +18,6 @@ PROMPT = "the cat sat"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_gguf(path, tiny_config())
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def token() -> str:
-    return new_token()
-
-
-@pytest.fixture(scope="module")
 def pair(token):
     """Two nodes of one process over real sockets on loopback; they find each other by the registry."""
     options = [NodeOptions(name=name, engine="numpy") for name in ("left", "right")]

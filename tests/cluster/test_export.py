@@ -13,25 +13,11 @@ import pytest
 from exo_lab.cluster import Cluster
 from exo_lab.core.errors import ConfigError
 from exo_lab.node.parts import NodeOptions
-from exo_lab.transport.keys import new_token
 from tests.cluster.exports import Collector, Scrape, values
-from tests.tiny import tiny_config, write_gguf
 
 WITHIN_S = 30.0
 SECRET_PROMPT = "the cat sat"
 TOKENS = 12
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_gguf(path, tiny_config())
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def token() -> str:
-    return new_token()
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,10 @@ from exo_lab.core.errors import ConfigError
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
-from tests.tiny import tiny_config, write_gguf
 from tests.waiting import eventually
 
 WITHIN_S = 30.0
 PROMPT = "the cat sat"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_gguf(path, tiny_config())
-    return str(path)
 
 
 def told(cluster: Cluster) -> str:
