@@ -29,6 +29,7 @@ class Recording:
         try:
             self._file = self.path.open("w", encoding="utf-8")
             self._file.write(csv_rows(None) if self._csv else "")
+            self._file.flush()
         except OSError as exc:
             raise self._cannot(exc) from exc
 

@@ -169,6 +169,7 @@ def test_csv_has_a_line_a_node_and_no_formula(tmp_path):
     path = tmp_path / "m.csv"
     evil = scenes.device(1, name="=HYPERLINK(1)")
     with Recording(str(path)) as recording:
+        assert path.read_text().startswith("at_s,tokens_per_s,id,")
         recording.add(seen())
         recording.add(seen(nodes=shell((evil,))))
     rows = list(csv.DictReader(path.read_text().splitlines()))
