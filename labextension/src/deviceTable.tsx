@@ -23,7 +23,7 @@ export function Card(props: {
   const device = node.device;
   const stage = place.stage;
   const shard = plan === null || stage === null ? null : plan.shards[stage];
-  const compute = stageSeconds(state).get(device.id);
+  const compute = stageSeconds(state, plan).get(device.id);
   const flops = [
     device.flops.fp32 > 0 ? `${device.flops.fp32.toFixed(1)} fp32` : '',
     device.flops.fp16 > 0 ? `${device.flops.fp16.toFixed(1)} fp16` : '',

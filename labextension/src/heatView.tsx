@@ -8,7 +8,7 @@ import * as React from 'react';
 
 import { Heat, heatCsv, heatOf, meansOf } from './heat';
 import { Band, HeatPicture, TOKENS } from './heatPicture';
-import { isGenerating, nameOf, shownModel, State } from './model';
+import { isGenerating, nameOf, runsOn, shownModel, State } from './model';
 import { mark as markOf } from './palette';
 import { Origin, Swatch, useSlowly, useWidth } from './parts';
 import { savePng, saveText } from './save';
@@ -167,7 +167,8 @@ function subjectOf(output: OutputView, state: State): Subject {
   const mine = now !== null && now.request === own?.stats.request;
   const wanted = output.follow || (mine && own?.stats.finish === null);
   if (now !== null && wanted && (!mine || now.tokens.length >= own.tokens.length)) {
-    const plan = now.stats?.plan ?? shownModel(state, now.model)?.plan ?? null;
+    const shown = shownModel(state, now.model)?.plan ?? null;
+    const plan = now.stats?.plan ?? (runsOn(now, shown) ? shown : null);
     return { model: now.model, plan, devices: now.devices, tokens: now.tokens };
   }
   return {

@@ -159,7 +159,7 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
   if (draft === null || config === undefined) {
     return null;
   }
-  const times = stageSeconds(state);
+  const times = stageSeconds(state, tuning.chosen?.plan ?? null);
   const heads = {
     layers: trans.__('Layers'),
     memory: trans.__('Memory'),
@@ -188,7 +188,7 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
           {ranges(draft).map(([start, end], i) => {
             const id = draft.devices[i];
             const one = predicted.get(id);
-            const time = times.get(id);
+            const time = holdsAsLoaded(tuning, i) ? times.get(id) : undefined;
             const emulated =
               (state.status?.nodes.find(node => node.device.id === id)?.device.emulated ?? '') !== '';
             return (
@@ -223,6 +223,15 @@ export function MemoryTable(props: TableProps): React.ReactElement | null {
       </table>
     </div>
   );
+}
+
+/** Does the draft leave a device the layers that it has? What was measured is not true of others. */
+function holdsAsLoaded({ state: { draft, base } }: Tuning, i: number): boolean {
+  if (draft === null || base === null) {
+    return false;
+  }
+  const was = base.devices.indexOf(draft.devices[i]);
+  return was >= 0 && ranges(base)[was].join() === ranges(draft)[i].join();
 }
 
 /** How much of a device's memory would be used, as a bar and in figures. */

@@ -177,7 +177,7 @@ function Head(props: PlacementProps): React.ReactElement {
 
 function HeatLegend(props: PlacementProps): React.ReactElement | null {
   const { state, tuning, trans } = props;
-  const times = [...secondsPerLayer(state, tuning).values()];
+  const times = [...secondsPerLayer(state, tuning).values()].map(time => time.seconds);
   return times.length === 0 ? null : (
     <p className="jp-ExoLab-hint">
       {trans.__(

@@ -1,8 +1,8 @@
 /** What views ask of a state. */
 
-import { State } from './state';
+import { Generation, State } from './state';
 import { cleanName } from './text';
-import { LoadedModel, NodeStatus } from './types';
+import { LoadedModel, NodeStatus, Plan } from './types';
 
 /** The model that is shown: the named one, else the one that generates, else the first. */
 export function shownModel(state: State, name: string | null = null): LoadedModel | null {
@@ -14,6 +14,11 @@ export function shownModel(state: State, name: string | null = null): LoadedMode
 /** Is an answer being computed? */
 export function isGenerating(state: State): boolean {
   return state.generation !== null && state.generation.stats === null;
+}
+
+/** Does an answer run, or did it, over this very plan? An epoch alone does not tell: two models may have the same. */
+export function runsOn(generation: Generation | null, plan: Plan | null): boolean {
+  return generation !== null && generation.model === plan?.model && generation.epoch === plan.epoch;
 }
 
 /** Decode rate of the shown generation in tokens a second, measured; null with fewer than two tokens. */
@@ -30,10 +35,17 @@ export function tokensPerS(state: State): number | null {
   return spent > 0 ? (tokens.length - 1) / spent : null;
 }
 
-/** Seconds that each device computed for one token, over the last tokens; measured. */
-export function stageSeconds(state: State): ReadonlyMap<string, number> {
+/**
+ * Seconds that each device computed for one token of a plan, over the last tokens; measured. Empty where the latest answer
+ * was another model's or came over another plan: its figures belong to other layers.
+ */
+export function stageSeconds(state: State, plan: Plan | null): ReadonlyMap<string, number> {
+  const { generation } = state;
+  if (generation === null || !runsOn(generation, plan)) {
+    return new Map();
+  }
   const sums = new Map<string, [number, number]>();
-  for (const token of (state.generation?.tokens ?? []).slice(-16)) {
+  for (const token of generation.tokens.slice(-16)) {
     if (token.index === 0) {
       continue; // its times are those of the prompt
     }

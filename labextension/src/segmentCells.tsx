@@ -9,6 +9,13 @@ import { Trans } from './text';
 import { ModelConfig } from './types';
 import { showBytes, showLayers, showSeconds } from './units';
 
+/** What a layer of a device takes for a token: its stage's measured time, shared evenly by layers [start, end). */
+export interface LayerTime {
+  readonly start: number;
+  readonly end: number;
+  readonly seconds: number;
+}
+
 export function SegmentCells(props: {
   segment: Segment;
   mark: Mark;
@@ -16,11 +23,13 @@ export function SegmentCells(props: {
   layerWidth: number;
   name: string;
   emulated: boolean;
-  time: number | null;
-  heat: number | null;
+  /** Said and drawn of the layers that were measured on this device, not of those that a draft moves there. */
+  time: LayerTime | null;
+  /** Seconds of the slowest layer; null where nothing was measured, and there is no band. */
+  hottest: number | null;
   trans: Trans;
 }): React.ReactElement {
-  const { segment, mark, config, layerWidth, name, emulated, trans } = props;
+  const { segment, mark, config, layerWidth, name, emulated, hottest, trans } = props;
   const most = Math.max(1, ...config.layer_bytes);
   const bottom = TOP + HEIGHT;
   const layers = Array.from({ length: segment.end - segment.start }, (_, k) => segment.start + k);
@@ -30,6 +39,9 @@ export function SegmentCells(props: {
   const middle = segment.x + segment.width / 2;
   const low = Math.min(HEIGHT, ...heights);
   const label = segment.empty ? '' : fit(name, segment.width + 6);
+  const secondsOf = (layer: number): number | null =>
+    props.time !== null && layer >= props.time.start && layer < props.time.end ? props.time.seconds : null;
+  const band = hottest === null ? 0 : HEAT + 4;
   const span = segment.empty ? '' : showLayers(segment.start, segment.end);
   return (
     <g className={segment.empty ? 'jp-ExoLab-segment jp-mod-empty' : 'jp-ExoLab-segment'}>
@@ -51,37 +63,20 @@ export function SegmentCells(props: {
         </rect>
       )}
       {layers.map((layer, k) => (
-        <g key={layer}>
-          <title>
-            {[
-              trans.__('layer %1 on %2', layer, name),
-              config.layer_bytes[layer] === undefined ? '' : showBytes(config.layer_bytes[layer]),
-              props.time === null
-                ? ''
-                : trans.__('%1 a token, measured over its stage', showSeconds(props.time))
-            ]
-              .filter(text => text !== '')
-              .join(' \u00b7 ')}
-          </title>
-          <DeviceBox
-            mark={mark}
-            x={segment.x + k * layerWidth}
-            y={bottom - heights[k]}
-            width={Math.max(0.5, layerWidth - (layerWidth > 4 ? 1 : 0))}
-            height={heights[k]}
-            emulated={emulated}
-          />
-          {props.heat !== null && (
-            <rect
-              className="jp-ExoLab-heat"
-              x={n(segment.x + k * layerWidth)}
-              y={bottom + 4}
-              width={n(Math.max(0.5, layerWidth - (layerWidth > 4 ? 1 : 0)))}
-              height={n(HEAT * Math.max(0.12, props.heat))}
-              fillOpacity={(0.25 + 0.75 * props.heat).toFixed(2)}
-            />
-          )}
-        </g>
+        <Cell
+          key={layer}
+          layer={layer}
+          bytes={config.layer_bytes[layer]}
+          seconds={secondsOf(layer)}
+          hottest={hottest}
+          x={segment.x + k * layerWidth}
+          width={Math.max(0.5, layerWidth - (layerWidth > 4 ? 1 : 0))}
+          height={heights[k]}
+          mark={mark}
+          name={name}
+          emulated={emulated}
+          trans={trans}
+        />
       ))}
       {(segment.empty || segment.width >= 20) && (
         <Pill mark={mark} x={middle} y={segment.empty ? TOP + HEIGHT / 2 : bottom - low / 2} />
@@ -94,7 +89,7 @@ export function SegmentCells(props: {
       <text
         className="jp-ExoLab-segmentName"
         x={n(middle)}
-        y={bottom + (props.heat === null ? 0 : HEAT + 4) + 15}
+        y={bottom + band + 15}
         textAnchor="middle"
         aria-hidden="true"
       >
@@ -104,12 +99,52 @@ export function SegmentCells(props: {
         <text
           className="jp-ExoLab-segmentSpan"
           x={n(middle)}
-          y={bottom + (props.heat === null ? 0 : HEAT + 4) + 29}
+          y={bottom + band + 29}
           textAnchor="middle"
           aria-hidden="true"
         >
           {span}
         </text>
+      )}
+    </g>
+  );
+}
+
+/** One layer: its bytes as height, and the time that was measured for it in the band below. */
+function Cell(props: {
+  layer: number;
+  bytes: number | undefined;
+  seconds: number | null;
+  hottest: number | null;
+  x: number;
+  width: number;
+  height: number;
+  mark: Mark;
+  name: string;
+  emulated: boolean;
+  trans: Trans;
+}): React.ReactElement {
+  const { layer, bytes, seconds, hottest, x, width, height, mark, name, emulated, trans } = props;
+  const bottom = TOP + HEIGHT;
+  const heat = hottest === null || seconds === null ? null : seconds / hottest;
+  const facts = [
+    trans.__('layer %1 on %2', layer, name),
+    bytes === undefined ? '' : showBytes(bytes),
+    seconds === null ? '' : trans.__('%1 a token, measured over its stage', showSeconds(seconds))
+  ];
+  return (
+    <g>
+      <title>{facts.filter(text => text !== '').join(' \u00b7 ')}</title>
+      <DeviceBox mark={mark} x={x} y={bottom - height} width={width} height={height} emulated={emulated} />
+      {heat !== null && (
+        <rect
+          className="jp-ExoLab-heat"
+          x={n(x)}
+          y={bottom + 4}
+          width={n(width)}
+          height={n(HEAT * Math.max(0.12, heat))}
+          fillOpacity={(0.25 + 0.75 * heat).toFixed(2)}
+        />
       )}
     </g>
   );

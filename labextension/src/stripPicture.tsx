@@ -6,7 +6,7 @@ import { BoundaryHandle } from './boundaryHandle';
 import { Draft, ranges } from './draft';
 import { nameOf, stageSeconds, State } from './model';
 import { mark as markOf } from './palette';
-import { SegmentCells } from './segmentCells';
+import { LayerTime, SegmentCells } from './segmentCells';
 import { HEAT, HEIGHT, strip, TOP } from './strip';
 import { Trans } from './text';
 import { Tuning } from './tuning';
@@ -28,8 +28,7 @@ export function StripPicture(props: StripProps): React.ReactElement {
   const { tuning, draft, config, state, width, refused, trans } = props;
   const drawn = strip(draft, width);
   const times = secondsPerLayer(state, tuning);
-  const perLayer = drawn.segments.map(segment => times.get(segment.device) ?? null);
-  const hottest = Math.max(0, ...perLayer.map(time => time ?? 0));
+  const hottest = Math.max(0, ...[...times.values()].map(time => time.seconds));
   const measured = hottest > 0;
   const height = TOP + HEIGHT + (measured ? HEAT + 4 : 0) + 36;
   return (
@@ -50,8 +49,8 @@ export function StripPicture(props: StripProps): React.ReactElement {
           layerWidth={drawn.layerWidth}
           name={nameOf(state, segment.device)}
           emulated={isEmulated(state, segment.device)}
-          time={perLayer[i]}
-          heat={measured ? (perLayer[i] ?? 0) / hottest : null}
+          time={times.get(segment.device) ?? null}
+          hottest={measured ? hottest : null}
           trans={trans}
         />
       ))}
@@ -84,15 +83,16 @@ function stripSentence(draft: Draft, state: State, trans: Trans): string {
   return `${trans._n('%1 layer', '%1 layers', total)}: ${shares.join('; ')}`;
 }
 
-/** Measured seconds a layer of each device, from the stages of the loaded plan. */
-export function secondsPerLayer(state: State, tuning: Tuning | null): ReadonlyMap<string, number> {
-  const plan = tuning?.chosen?.plan;
-  const times = stageSeconds(state);
-  const made = new Map<string, number>();
+/** Measured seconds a layer of each device, from the stages of the loaded plan; of the layers that it holds there. */
+export function secondsPerLayer(state: State, tuning: Tuning | null): ReadonlyMap<string, LayerTime> {
+  const plan = tuning?.chosen?.plan ?? null;
+  const times = stageSeconds(state, plan);
+  const made = new Map<string, LayerTime>();
   plan?.devices.forEach((id, i) => {
     const time = times.get(id);
     if (time !== undefined) {
-      made.set(id, time / (plan.shards[i].end - plan.shards[i].start));
+      const { start, end } = plan.shards[i];
+      made.set(id, { start, end, seconds: time / (end - start) });
     }
   });
   return made;

@@ -10,7 +10,7 @@ import * as React from 'react';
 import { DeviceNode, Lit, TURN_S } from './deviceNode';
 import { Card, DeviceTable } from './deviceTable';
 import { HopLine, Wire } from './links';
-import { isGenerating, Notice, shownModel, stageSeconds, State } from './model';
+import { isGenerating, Notice, runsOn, shownModel, stageSeconds, State } from './model';
 import { mark as markOf } from './palette';
 import { useReducedMotion, useWidth } from './parts';
 import { hops, picture, Place, spareLinks, turn } from './ring';
@@ -86,7 +86,7 @@ interface GraphProps {
 function Graph(props: GraphProps): React.ReactElement {
   const { state, plan, places, width, height, narrow, selected, select, trans } = props;
   const ring = hops(places, plan, state.links);
-  const running = isGenerating(state) && state.generation?.epoch === plan?.epoch;
+  const running = isGenerating(state) && runsOn(state.generation, plan);
   const lit = useLit(state, plan, running);
   const bend = places.length === 2 ? 34 : places.length === 3 ? 22 : 12;
   const focus = React.useRef<Map<string, SVGElement>>(new Map());
@@ -160,7 +160,7 @@ function Graph(props: GraphProps): React.ReactElement {
 function useLit(state: State, plan: Plan | null, running: boolean): (place: Place) => Lit {
   const still = useReducedMotion();
   // In steps of a twentieth, so that the animation does not start anew with every token.
-  const times = stageSeconds(state);
+  const times = stageSeconds(state, plan);
   const total = [...times.values()].reduce((sum, value) => sum + value, 0);
   const coarse = [...times].map(([id, value]) => `${id}:${Math.round((20 * value) / (total || 1))}`).join();
   const shares = React.useMemo(() => {
@@ -178,10 +178,10 @@ function useLit(state: State, plan: Plan | null, running: boolean): (place: Plac
 function Turn(props: { state: State; plan: Plan | null; trans: Trans }): React.ReactElement | null {
   const { state, plan, trans } = props;
   const still = useReducedMotion();
-  if (!isGenerating(state) || plan === null || state.generation?.epoch !== plan.epoch) {
+  if (!isGenerating(state) || !runsOn(state.generation, plan)) {
     return <span />;
   }
-  const tokens = state.generation.tokens;
+  const tokens = state.generation?.tokens ?? [];
   const last = tokens.length > 1 ? tokens[tokens.length - 1].at_s - tokens[tokens.length - 2].at_s : 0;
   if (still || last <= 0 || last >= TURN_S) {
     return <span>{trans.__('a token is on its way')}</span>;

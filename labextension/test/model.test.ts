@@ -109,10 +109,16 @@ test('tokens of a generation add up, those of another are not shown', () => {
 
 test('stage times leave out the prompt', () => {
   const state = after(start, { type: 'tokens', request: 'r', tokens });
-  expect(stageSeconds(state).get('aaa111')).toBeCloseTo(0.004);
-  expect(stageSeconds(after(start, { type: 'tokens', request: 'r', tokens: tokens.slice(0, 1) })).size).toBe(
-    0
-  );
+  expect(stageSeconds(state, plan).get('aaa111')).toBeCloseTo(0.004);
+  const first = after(start, { type: 'tokens', request: 'r', tokens: tokens.slice(0, 1) });
+  expect(stageSeconds(first, plan).size).toBe(0);
+});
+
+test('stage times of an answer are not those of another plan or another model', () => {
+  const state = after(start, { type: 'tokens', request: 'r', tokens });
+  expect(stageSeconds(state, { ...plan, epoch: plan.epoch + 1 }).size).toBe(0);
+  expect(stageSeconds(state, { ...plan, model: 'another' }).size).toBe(0);
+  expect(stageSeconds(state, null).size).toBe(0);
 });
 
 test('at its end a generation has its measured figures, and so has its plan', () => {

@@ -368,6 +368,33 @@ describe('placement', () => {
     expect(host.textContent).toContain('Predictions rest on coefficients that are: assumed.');
   });
 
+  /** Layers of the strip whose time is said, and the last column of the memory table. */
+  const times = (): readonly [number, (string | null)[]] => [
+    [...host.querySelectorAll('.jp-ExoLab-strip title')].filter(one => one.textContent?.includes('measured'))
+      .length,
+    [...host.querySelectorAll('.jp-ExoLab-memory tbody tr')].map(
+      row => row.lastElementChild?.textContent ?? null
+    )
+  ];
+
+  test('a draft shows measured time of the layers and devices that it leaves as they are, and of no others', async () => {
+    await drawn(new ClusterModel(running));
+    expect(times()[0]).toBe(30);
+    expect(times()[1].every(text => text?.includes('measured'))).toBe(true);
+    await key(sliders()[0], 'ArrowRight');
+    expect(times()[0]).toBe(29); // layer 14 was never measured on kernel-1
+    expect(times()[1].map(text => text?.includes('measured'))).toEqual([false, false, true]);
+  });
+
+  test('an answer over an earlier plan has no measured time here', async () => {
+    const inner = status.status;
+    const models = inner?.models.map(one => ({ ...one, plan: { ...one.plan, epoch: 4 } })) ?? [];
+    await drawn(new ClusterModel(reduce(running, { ...status, status: inner && { ...inner, models } })));
+    expect(times()[0]).toBe(0);
+    expect(host.querySelectorAll('.jp-ExoLab-heat')).toHaveLength(0);
+    expect(times()[1].join('')).not.toContain('measured');
+  });
+
   test('a device without layers is shown and can be taken in', async () => {
     const inner = status.status;
     const device = inner && { ...inner.nodes[1].device, id: 'ddd444', name: 'kernel-4' };
