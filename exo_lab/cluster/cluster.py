@@ -214,9 +214,14 @@ class Cluster(Answers, Measurements):
         if self._closed:
             return
         self._closed = True
-        self.export(prometheus=OFF, otlp=OFF)
-        if self._kernels is not None:
-            self._kernels.close()
+        try:
+            self.export(prometheus=OFF, otlp=OFF)
+            if self._kernels is not None:
+                self._kernels.close()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         try:
             with contextlib.suppress(NodeError):
                 self._thread.run(self.node.stop(), STOP_TIMEOUT_S)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psutil
 
 import exo_lab
 from exo_lab.core.errors import ConfigError, NodeError
@@ -44,6 +43,12 @@ class _Set(msgspec.Struct):
     nodes: dict[str, tuple[int, WorkerReport]]  # name -> (engine id, report)
     folder: Any
     local: bool
+    controller: Holder | None = None  # ipyparallel's, if it was started on this machine
+
+    def processes(self) -> list[Holder]:
+        """What runs on this machine for it: a kernel elsewhere has a process id that is a stranger's here."""
+        kernels = [report.process for _, report in self.nodes.values()] if self.local else []
+        return kernels if self.controller is None else [*kernels, self.controller]
 
 
 class Kernels:
@@ -63,8 +68,8 @@ class Kernels:
         """Names of the nodes that were started and not ended."""
         return tuple(name for one in self._sets for name in one.nodes)
 
-    def local_pid(self, name: str) -> int:
-        """The process id of a kernel that was started on this machine.
+    def local_process(self, name: str) -> Holder:
+        """The process of a kernel that was started on this machine.
 
         Raises:
             ConfigError: no kernel of this name was started here, or it runs on another machine.
@@ -72,7 +77,7 @@ class Kernels:
         made = self._set_of(name)
         if not made.local:
             raise ConfigError(f"{name} runs on another machine; this needs one that %exo up started on this one")
-        return made.nodes[name][1].pid
+        return made.nodes[name][1].process
 
     def _set_of(self, name: str) -> _Set:
         for made in self._sets:
@@ -162,6 +167,9 @@ class Kernels:
         kernels = _Set(made, None, {}, folder, engines == LOCAL)
         try:
             made.start_controller_sync()
+            # psutil's: it knows since when the process runs. None where a profile starts controllers elsewhere.
+            process = getattr(made.controller, "process", None)
+            kernels.controller = None if process is None else Holder(process.pid, process.create_time())
             made.start_engines_sync(n=count, **({"environment": self._environment()} if engines == LOCAL else {}))
             client = kernels.client = made.connect_client_sync()
             client.wait_for_engines(count, timeout=timeout_s, block=True, interactive=False)
@@ -180,8 +188,7 @@ class Kernels:
 
     def _become(self, made: _Set, orders: list[WorkerOrder], deadline: float) -> None:
         """Have each engine become a node. Code goes as an execute request: nothing is pickled."""
-        controller = getattr(made.cluster.controller, "process", None)
-        also = (Holder.of(controller.pid),) if controller is not None and orders[0].holder else ()
+        also = (made.controller,) if made.controller is not None and orders[0].holder else ()
         waiting: list[tuple[WorkerOrder, int, Any]] = []
         for order, engine_id in zip(orders, made.client.ids, strict=True):
             text = msgspec.json.encode(msgspec.structs.replace(order, also=also)).decode()
@@ -238,24 +245,16 @@ class Kernels:
 
     def _end(self, made: _Set) -> None:
         """End one set, whatever state it is in: in order as far as that goes, by force where it does not."""
-        controller = getattr(made.cluster.controller, "process", None)
-        processes = [_process(report.pid) for _, report in made.nodes.values()] + [controller]
-        try:
-            if made.client is not None:
-                self._goodbye(made, list(made.nodes))
-                made.client.close()
-        finally:
-            try:
-                made.cluster.stop_cluster_sync()
-            except Exception:
-                # Whatever ipyparallel stumbles over, the processes are ended below.
-                log.warning("ipyparallel did not stop in order", exc_info=True)
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if process is not None:
-                        process.kill()
+        processes = made.processes()
+        with contextlib.ExitStack() as last:
             if made.folder is not None:
-                made.folder.cleanup()
+                last.callback(made.folder.cleanup)
+            for process in processes:
+                last.callback(process.kill)
+            last.callback(_in_order, made.cluster.stop_cluster_sync)
+            if made.client is not None:
+                last.callback(_in_order, made.client.close)
+                _in_order(lambda: self._goodbye(made, list(made.nodes)))
 
     def _goodbye(self, made: _Set, names: Sequence[str]) -> None:
         """Let each of these nodes that is still there leave in order, so that the others need not wait to notice."""
@@ -272,8 +271,9 @@ class Kernels:
         self.stop()
 
 
-def _process(pid: int) -> psutil.Process | None:
+def _in_order(step: Callable[[], object]) -> None:
+    """Take one step of the end; whatever ipyparallel stumbles over, the others follow."""
     try:
-        return psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
+        step()
+    except Exception:
+        log.warning("ipyparallel did not stop in order", exc_info=True)

@@ -6,6 +6,7 @@ Interrupt does not reach them. Knows nothing of nodes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -32,13 +33,20 @@ class Holder(NamedTuple):
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process, if it still runs."""
+        """The process, if it still runs; None if another has its id now, also one of which nothing may be asked."""
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.started) < 1.0
             return found if same and found.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return None
+
+    def kill(self) -> None:
+        """End the process if it still runs and may be ended. One that only has its id now is left alone."""
+        with contextlib.suppress(psutil.Error):
+            process = self.process()
+            if process is not None:
+                process.kill()
 
 
 def hold(

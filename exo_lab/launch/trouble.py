@@ -5,9 +5,10 @@ Only kernels of this process on this machine, so that nobody's node but one's ow
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Literal, get_args
+
+import psutil
 
 from exo_lab.core.errors import ConfigError
 
@@ -26,11 +27,17 @@ def trouble(kernels: Kernels, name: str, how: How) -> None:
     """
     if how not in SIGNALS:
         raise ConfigError(f"a kernel can be made to {', '.join(get_args(How))}, not {how!r}")
-    pid = kernels.local_pid(name)
+    holder = kernels.local_process(name)
     number = getattr(signal, SIGNALS[how], None)
     if number is None:
         raise ConfigError(f"this operating system has no {SIGNALS[how]}, so {name} cannot be made to {how}")
+    process = holder.process()
+    gone = ConfigError(f"{name} is gone already (process {holder.pid}); %exo up starts another")
+    if process is None:
+        raise gone
     try:
-        os.kill(pid, number)
-    except ProcessLookupError as exc:
-        raise ConfigError(f"{name} is gone already (process {pid}); %exo up starts another") from exc
+        process.send_signal(number)
+    except psutil.NoSuchProcess as exc:
+        raise gone from exc
+    except psutil.AccessDenied as exc:
+        raise ConfigError(f"{name} cannot be made to {how}: this system does not let process {holder.pid} be") from exc

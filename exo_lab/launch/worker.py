@@ -24,12 +24,12 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a started kernel became."""
+    """What a started kernel became. `process` says something on the machine that it runs on only."""
 
     id: str
     name: str
     control: str
-    pid: int
+    process: Holder
 
 
 def become(order: str) -> str:
@@ -51,5 +51,7 @@ def become(order: str) -> str:
     )
     if wanted.holder is not None:
         hold(wanted.holder, before_end=cluster.close, also=wanted.also)
-    report = WorkerReport(id=cluster.id, name=cluster.name, control=cluster.node.card.control, pid=os.getpid())
+    report = WorkerReport(
+        id=cluster.id, name=cluster.name, control=cluster.node.card.control, process=Holder.of(os.getpid())
+    )
     return msgspec.json.encode(report).decode()

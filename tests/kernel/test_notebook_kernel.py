@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pytest.mark.timeout(240)]
 
-PIDS = """[report.pid for made in __import__("exo_lab").cluster.current()._kernels._sets
+PIDS = """[report.process.pid for made in __import__("exo_lab").cluster.current()._kernels._sets
            for _, report in made.nodes.values()]"""
 SESSIONS = """(lambda c: sum(c._thread.run(c.node.parts.control.request(
     node.address, __import__("exo_lab.core.messages", fromlist=["GetStats"]).GetStats(), timeout_s=5.0), 5.0).sessions

@@ -24,7 +24,7 @@ PROMPT = "Name three rivers of Europe."
 
 
 def pids_of(cluster: Cluster) -> list[int]:
-    return [report.pid for made in cluster._kernels._sets for _, report in made.nodes.values()]
+    return [report.process.pid for made in cluster._kernels._sets for _, report in made.nodes.values()]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_an_answer_goes_on_with_the_same_tokens_when_a_kernel_is_killed(cluster)
 
 def test_a_kernel_can_be_frozen_and_thawed_and_only_one_that_was_started_here(cluster):
     cluster.up(1, names=["sleeper"], threads=1)
-    pid = cluster._kernels.local_pid("sleeper")
+    pid = cluster._kernels.local_process("sleeper").pid
     try:
         cluster.fail("sleeper", "freeze")
         assert eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
@@ -171,7 +171,7 @@ from exo_lab.cluster import connect
 cluster = connect("parent", threads=1)
 cluster.up(2, threads=1)
 made = cluster._kernels._sets[0]
-print(json.dumps([report.pid for _, report in made.nodes.values()] + [made.cluster.controller.process.pid]), flush=True)
+print(json.dumps([process.pid for process in made.processes()]), flush=True)
 sys.stdin.read()
 """
 
