@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None, backend: Any = None) -> int:
         sys.stderr.write(f"{in_shell_words(clean(str(exc), 2000))}\n")
         return MISUSED
     except ExoError as exc:
-        return _complain(f"{type(exc).__name__}: {exc}", FAILED)
+        return _complain("; ".join([f"{type(exc).__name__}: {exc}", *getattr(exc, "__notes__", ())]), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

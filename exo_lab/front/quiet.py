@@ -20,7 +20,7 @@ def quietly(error: BaseException, *lines: str) -> BaseException:
         lines: shown instead of its own text.
     """
     name = type(error).__name__
-    text = clean_block("\n".join(lines) or str(error))
+    text = clean_block("\n".join(lines or (str(error), *getattr(error, "__notes__", ()))))
 
     def render() -> Sequence[str]:
         return [f"{_RED}{name}{_PLAIN}: {text}"]

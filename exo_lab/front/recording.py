@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.errors import ConfigError
+from exo_lab.front.files import writing
 from exo_lab.front.frame import csv_rows
 from exo_lab.front.units import show_count
 
@@ -23,23 +23,20 @@ class Recording:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path).expanduser()
         self.count = 0
-        self._csv = self.path.suffix.lower() == ".csv"
-        try:
+        with writing(path):
+            self.path = Path(path).expanduser()
+            self._csv = self.path.suffix.lower() == ".csv"
             self._file = self.path.open("w", encoding="utf-8")
             self._file.write(csv_rows(None) if self._csv else "")
             self._file.flush()
-        except OSError as exc:
-            raise self._cannot(exc) from exc
 
     def add(self, one: Frame) -> None:
         """One look; it is in the file when this returns."""
-        try:
-            self._file.write(csv_rows(one) if self._csv else msgspec.json.encode(one).decode() + "\n")
+        line = csv_rows(one) if self._csv else msgspec.json.encode(one).decode() + "\n"
+        with writing(self.path):
+            self._file.write(line)
             self._file.flush()
-        except OSError as exc:
-            raise self._cannot(exc) from exc
         self.count += 1
 
     def close(self) -> None:
@@ -49,9 +46,6 @@ class Recording:
     def said(self) -> str:
         """What there is, in words."""
         return f"{show_count(self.count, 'look')} in {self.path}"
-
-    def _cannot(self, exc: OSError) -> ConfigError:
-        return ConfigError(f"{self.path} cannot be written: {exc}. Name a file in a folder that you own.")
 
     def __enter__(self) -> Recording:
         return self

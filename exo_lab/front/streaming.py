@@ -5,8 +5,10 @@ Runs in the thread that asked and waits in steps, so that Interrupt gets through
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from exo_lab.core.errors import ExoError
 from exo_lab.front.hearing import ears
 from exo_lab.front.panel import panel
 from exo_lab.front.panel_cluster import Telling
@@ -31,6 +33,7 @@ def stream(
     models: Sequence[LoadedModel] = (),
     warnings: Callable[[], Sequence[str]] = tuple,
     metadata: Callable[[], Mapping[str, Any]] = dict,
+    save: Callable[[], object] = tuple,
 ) -> None:
     """Draw until it is over. However it is left, the generation is over on every node.
 
@@ -41,9 +44,11 @@ def stream(
         models: those that are loaded.
         warnings: what else a person must hear of, asked when the answer is there.
         metadata: of the output, asked when the answer is there.
+        save: keeps the answer elsewhere, once it is drawn to its end.
 
     Raises:
-        ExoError: what went wrong; the partial answer stays on the screen.
+        ExoError: what went wrong with the answer, else with what was to be kept of it; what came of it stays on the
+            screen, drawn to its end.
         KeyboardInterrupt: after it was cancelled and marked. It is passed on, so that "Run All" stops here.
     """
 
@@ -65,7 +70,35 @@ def stream(
         if not generation.done:
             generation.cancel()
         telling.end()
-    ended = generation_view(generation, devices, models, warnings=warnings(), metadata=metadata())
-    screen.finish(ended)
-    if generation.error is not None:
-        raise generation.error
+    unkept = _finish(partial(generation_view, generation, devices, models), screen, warnings, metadata)
+    unkept = unkept or _failure_of(save)
+    if generation.error is not None and unkept is not None:
+        generation.error.add_note(str(unkept))
+    if (error := generation.error or unkept) is not None:
+        raise error
+
+
+def _finish(
+    picture: Callable[..., GenerationView],
+    screen: Screen,
+    warnings: Callable[[], Sequence[str]],
+    metadata: Callable[[], Mapping[str, Any]],
+) -> ExoError | None:
+    """Draw the end with all that is known, however the asking for it goes; what went wrong."""
+    known: dict[str, Any] = {}
+    try:
+        known["warnings"] = warnings()
+        known["metadata"] = metadata()
+    except ExoError as exc:
+        return exc
+    finally:
+        screen.finish(picture(**known))
+    return None
+
+
+def _failure_of(save: Callable[[], object]) -> ExoError | None:
+    try:
+        save()
+    except ExoError as exc:
+        return exc
+    return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exo_lab.core.errors import ConfigError
+from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_records, verbs_simulate, verbs_views
 from exo_lab.front.alert_words import warnings
 from exo_lab.front.arguments import peers, sampling
 from exo_lab.front.desk import Desk, progress_board
 from exo_lab.front.doctor_view import DoctorView
+from exo_lab.front.files import check_writable
 from exo_lab.front.message_view import MessageView
 from exo_lab.front.screen import CellScreen
 from exo_lab.front.secret import token_view
@@ -178,8 +179,10 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
     cluster, defaults = desk.cluster(), desk.defaults
     if args.record == "" and not isinstance(desk.screen(), CellScreen):
         raise ConfigError("a terminal has no outputs that could keep a record; name a file: --record run.json")
+    if args.record:
+        check_writable(args.record)
     options = {"max_tokens": defaults.max_tokens, "temperature": defaults.temperature, **sampling(args)}
-    loaded = cluster.models()
+    loaded, devices = cluster.models(), [node.device for node in cluster.nodes()]
     generation = cluster.generate(
         prompt,
         model=args.model or _preferred(defaults.model, [model.plan.model for model in loaded]),
@@ -194,12 +197,21 @@ def answer(desk: Desk, args: Namespace, prompt: str, keep: Callable[[Generation]
     stream(
         generation,
         desk.screen(),
-        [node.device for node in cluster.nodes()],
+        devices,
         loaded,
-        lambda: warnings(cluster.status()),
-        (lambda: verbs_records.keep(generation, args.record)) if args.record is not None else dict,
+        lambda: _warnings(cluster),
+        (lambda: verbs_records.as_metadata(generation)) if args.record == "" else dict,
+        (lambda: verbs_records.save(generation, args.record)) if args.record else tuple,
     )
     return generation
+
+
+def _warnings(cluster: Cluster) -> list[str]:
+    """Those of the cluster. A node that cannot be asked spoils no answer that is there."""
+    try:
+        return warnings(cluster.status())
+    except ExoError as exc:
+        return [f"whether there are alerts could not be asked: {exc}"]
 
 
 def _preferred(default: str, loaded: list[str]) -> str | None:

@@ -23,13 +23,14 @@ KEY = "exo_lab_record"  # in an output's metadata
 POLL_S = 0.1
 
 
-def keep(generation: Generation, place: str) -> dict[str, Any]:
-    """Keep the record of an answer in a file, or, if none is named, give the metadata that an output is to have."""
-    text = encode(generation.record())
-    if place:
-        write_file(place, text)
-        return {}
-    return {KEY: text}  # as text: what a browser makes of numbers would not be the same record
+def as_metadata(generation: Generation) -> dict[str, Any]:
+    """The record of an answer, as metadata of an output."""
+    return {KEY: encode(generation.record())}  # as text: what a browser makes of numbers would not be the same record
+
+
+def save(generation: Generation, place: str) -> None:
+    """Keep the record of an answer in a file."""
+    write_file(place, encode(generation.record()))
 
 
 def replay(desk: Desk, args: Namespace) -> None:
