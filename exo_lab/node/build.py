@@ -72,7 +72,7 @@ def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str
         case "loopback":
             from exo_lab.discovery.loopback import LoopbackRegistry
 
-            return LoopbackRegistry()
+            return LoopbackRegistry(cluster_tag=tag)
         case "udp":
             from exo_lab.discovery.udp import UdpDiscovery
 

@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from exo_lab.core import messages as msg
+from exo_lab.discovery.host import host_id
 from exo_lab.node.answers import answer
 from exo_lab.node.borrower import Borrower
 from exo_lab.node.catching_up import catch_up, get_to_know
@@ -37,7 +38,6 @@ from exo_lab.node.pace import Paces
 from exo_lab.node.peers import Peers
 from exo_lab.node.plan_book import PlanBook
 from exo_lab.node.problems import Problems
-from exo_lab.node.processes import host_id
 from exo_lab.node.recovery import Recovery
 from exo_lab.node.ring import Ring
 from exo_lab.node.sensing import Sensing

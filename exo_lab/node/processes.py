@@ -1,10 +1,8 @@
-"""Which machine this is, and what it knows of another node's process, if that runs here too."""
+"""What this machine knows of another node's process, if that runs here too."""
 
 from __future__ import annotations
 
 import os
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -14,16 +12,8 @@ if TYPE_CHECKING:
     from exo_lab.node.membership import Process
 
 
-def host_id() -> str:
-    """Names this machine, so that nodes see that they share it: the boot id where there is one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"{uuid.getnode():012x}"
-
-
 def process_of(card: NodeCard, mine: NodeCard) -> Process:
-    """Does a node's process still run? "unknown" if it is on another machine, or shares this node's process."""
+    """Does a node's process still run? "unknown" if it is out of sight (`host_id`), or shares this node's process."""
     if not card.pid or card.host != mine.host or card.pid == os.getpid():
         return "unknown"
     try:

@@ -12,10 +12,12 @@ from exo_lab.core.device import Device
 from exo_lab.core.messages import NodeCard
 from exo_lab.discovery.base import Found
 from exo_lab.discovery.echo import Echo, Echoes, echoes
+from exo_lab.discovery.host import host_id
 from exo_lab.discovery.interfaces import Interface
 from exo_lab.discovery.lan import GROUP
 from exo_lab.discovery.lan import PORT as UDP_PORT
 from exo_lab.discovery.lan_memory import MemoryLan
+from exo_lab.discovery.loopback import LoopbackRegistry
 from exo_lab.discovery.mdns import MdnsDiscovery
 from exo_lab.discovery.services_memory import MemoryServices
 from exo_lab.discovery.tailnet import NoTailscale, TailPeer, TailStatus
@@ -153,6 +155,14 @@ def test_who_hears_only_another_cluster_is_told_of_the_token_and_not_of_the_netw
     assert found["keys"].count("neighbour") == 1
 
 
+def test_other_clusters_on_this_machine_and_on_the_lan_are_all_named_each_once():
+    here = Way(name="loopback", other_clusters={"tcp://127.0.0.1:77": "mine too", "tcp://127.0.0.1:78": "neighbour"})
+    near = msgspec.structs.replace(UDP, other_clusters={"10.0.0.9": "neighbour"})
+    seen = bad(but(ways=(here, near)))["keys"]
+    assert "mine too at tcp://127.0.0.1:77" in seen
+    assert seen.count("neighbour") == 1
+
+
 def test_every_step_can_complain():
     complaining = {step for _, step, _, _ in ILL.values()}
     assert len(complaining) == len({"interfaces", "address", "port", "datagrams", *complaining})
@@ -238,6 +248,27 @@ def test_a_nodes_facts_are_gathered_and_it_answers_itself():
         assert [one.name for one in facts.ways[0].sightings] == ["elsewhere"]
         assert facts.echoes.echoes[0].multicast
         assert "elsewhere announces itself" in bad(facts)["handshake"]
+
+    asyncio.run(run())
+
+
+def test_another_cluster_of_the_same_user_on_this_machine_is_named_and_not_greeted(tmp_path):
+    async def run():
+        cluster = Cluster()
+        theirs = LoopbackRegistry(tmp_path, cluster_tag="theirs").watch(
+            NodeCard(device=Device(id="x", name="stranger"), control="tcp://127.0.0.1:1", data="", host=host_id())
+        )
+        try:
+            await anext(theirs)
+            ours = LoopbackRegistry(tmp_path, cluster_tag="ours", every_s=0.01)
+            node = await cluster.add("me", discoveries=[ours])
+            await until(lambda: ours.other_clusters, "the other cluster is seen")
+            facts = await gather(node, "127.0.0.1", lan=MemoryLan(), **EDGES)
+        finally:
+            await theirs.aclose()
+            await cluster.stop()
+        assert "stranger at tcp://127.0.0.1:1" in bad(facts)["keys"]
+        assert facts.problems == ()
 
     asyncio.run(run())
 

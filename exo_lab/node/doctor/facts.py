@@ -15,6 +15,7 @@ from exo_lab.discovery.base import Found
 from exo_lab.discovery.echo import Echoes, echoes
 from exo_lab.discovery.interfaces import Interface, first_look, interfaces
 from exo_lab.discovery.lan import SocketLan
+from exo_lab.discovery.loopback import LoopbackRegistry
 from exo_lab.discovery.mdns import MdnsDiscovery
 from exo_lab.discovery.tailnet import NoTailscale, Tailscale, TailStatus
 from exo_lab.discovery.tailscale import CONTROL_PORT, Asks, TailscaleDiscovery
@@ -138,6 +139,8 @@ def _way(one: Discovery) -> Way:
                 other_clusters=mdns.other_clusters,
                 other_versions=mdns.other_versions,
             )
+        case LoopbackRegistry():
+            return Way(name=one.name, problems=one.problems, other_clusters=one.other_clusters)
         case _:
             return Way(name=one.name, problems=one.problems)
 

@@ -18,12 +18,14 @@ PROTOCOL = "protocol version"  # the transport's reason for frames of another ve
 
 def keys(facts: Facts) -> Iterator[Finding]:
     """Who was met with another token."""
-    # Several discoveries see the same nodes under other names: one list is enough.
-    nobody: dict[str, str] = {}
-    others = next((one.other_clusters for one in facts.ways if one.other_clusters), nobody)
+    # Several discoveries see the same nodes at other addresses: each name is enough once.
+    others: dict[str, str] = {}
+    for one in facts.ways:
+        for host, name in sorted(one.other_clusters.items()):
+            others.setdefault(name or host, f"{name or 'a node'} at {host}")
     knocks = {reason: facts.refused[reason] for reason in (WRONG_KEY, HANDSHAKE) if facts.refused.get(reason)}
     if others:
-        who = ", ".join(f"{name or 'a node'} at {host}" for host, name in sorted(others.items())[:4])
+        who = ", ".join(list(others.values())[:4])
         yield Finding(
             step="keys",
             verdict="warn",
