@@ -32,6 +32,10 @@ class Comm(Protocol):
         """To the front end."""
         ...
 
+    def close(self, data: Any = None) -> None:
+        """Tell the front end that nothing more comes; it does nothing if that one closed first."""
+        ...
+
     def on_msg(self, callback: Callable[[dict[str, Any]], None]) -> None:
         """From the front end."""
         ...
@@ -42,10 +46,10 @@ class Comm(Protocol):
 
 
 class Line:
-    """One front end: its comm, and the context in which everything is sent to it."""
+    """One front end: its comm, the context in which everything is sent to it, and when it last asked something."""
 
-    def __init__(self, comm: Comm) -> None:
-        self.comm = comm
+    def __init__(self, comm: Comm, now: float) -> None:
+        self.comm, self.heard_at = comm, now
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
 
@@ -55,6 +59,14 @@ class Line:
         plain = msgspec.json.decode(msgspec.json.encode(message))
         with self._lock:
             self._context.copy().run(self.comm.send, plain)
+
+    def close(self, goodbye: m.Goodbye) -> None:
+        """Say that nothing more comes; from any thread. Never raises: who cannot be told is gone already."""
+        with self._lock:
+            try:
+                self._context.copy().run(self.comm.close, msgspec.to_builtins(goodbye))
+            except Exception as exc:
+                log.debug("a front end could not be told that it is let go: %s", exc)
 
 
 def read_request(data: Any) -> m.PanelRequest:

@@ -39,7 +39,7 @@ def load(shell: Any, magics_class: type[ExoMagics]) -> None:
     for kind, show in _formats(magics).items():
         formatter.for_type(kind, show)
     formatter.for_type_by_name(*_GENERATION, lambda value: _show_generation(magics, value))
-    panel.register(panel_cluster.Current(magics.present))
+    panel.register(panel_cluster.Current(magics.present), shell)
 
 
 def unload(shell: Any, magics_class: type[ExoMagics]) -> None:

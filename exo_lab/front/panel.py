@@ -5,7 +5,7 @@ that it needs of one.
 
 Threads: requests arrive on the comm's subshell (or on the main thread where there are none). Short ones are answered
 there; a change of plan runs on a thread of its own, so that Stop gets through. Everything unasked is pushed by one
-thread, which lives as long as a front end is connected.
+thread, which lives as long as a front end is connected. A front end that asks nothing for a while is let go.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
 from exo_lab.front import panel_messages as m
+from exo_lab.front.cells import Cells
 from exo_lab.front.comm import Line, id_of, in_kernel, problem, read_request
 
 if TYPE_CHECKING:
@@ -41,11 +42,17 @@ class Panel:
 
     Args:
         current: this kernel's cluster, or None while it is no node.
+        busy: does a cell run? Where comms have no subshell, no front end can be heard then.
         clock: monotonic seconds.
     """
 
-    def __init__(self, current: Callable[[], PanelCluster | None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._current, self._clock = current, clock
+    def __init__(
+        self,
+        current: Callable[[], PanelCluster | None],
+        busy: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._current, self._busy, self._clock = current, busy, clock
         self._lines: list[Line] = []
         self._events: deque[Any] = deque(maxlen=QUEUE)
         self._wake = threading.Event()
@@ -85,7 +92,7 @@ class Panel:
 
     def opened(self, comm: Comm, message: dict[str, Any]) -> None:
         """The comm target's handler: a front end is there."""
-        line = Line(comm)
+        line = Line(comm, self._clock())
         comm.on_msg(lambda received: self._received(line, received))
         comm.on_close(lambda _: self._closed(line))
         with self._lock:
@@ -97,10 +104,12 @@ class Panel:
         self._wake.set()
 
     def close(self) -> None:
-        """Forget every front end and wait for the pushing thread to end. Idempotent."""
+        """Tell every front end that this is the end, and wait for the pushing thread's. Idempotent."""
         with self._lock:
-            self._lines.clear()
+            lines, self._lines = self._lines, []
             pusher = self._pusher
+        for line in lines:
+            line.close(m.Goodbye(reason="unloaded"))
         self._wake.set()
         if pusher is not None:
             pusher.join(timeout=5)
@@ -111,8 +120,19 @@ class Panel:
                 self._lines.remove(line)
         self._wake.set()
 
+    def _let_go_of_silent(self) -> None:
+        """Whoever asks nothing for a while has gone without a word."""
+        now, busy = self._clock(), self._busy()
+        for line in tuple(self._lines):
+            if busy:
+                line.heard_at = now
+            elif now - line.heard_at >= m.SILENT_S:
+                self._closed(line)
+                line.close(m.Goodbye(reason="silent"))
+
     def _received(self, line: Line, message: dict[str, Any]) -> None:
         """Answer one request, whatever it is; never raises."""
+        line.heard_at = self._clock()
         data = message.get("content", {}).get("data")
         identity = id_of(data)
         try:
@@ -171,6 +191,7 @@ class Panel:
         while True:
             self._wake.wait(STATUS_EVERY_S)
             self._wake.clear()
+            self._let_go_of_silent()
             with self._lock:
                 if not self._lines:
                     self._pusher = None
@@ -252,6 +273,7 @@ class Panel:
 
 
 _panel: Panel | None = None
+_cells: Cells | None = None
 
 
 def panel() -> Panel | None:
@@ -259,25 +281,29 @@ def panel() -> Panel | None:
     return _panel
 
 
-def register(current: Callable[[], PanelCluster | None]) -> Panel | None:
+def register(current: Callable[[], PanelCluster | None], shell: Any) -> Panel | None:
     """Register the comm target in this kernel. Idempotent; None, and nothing done, outside a kernel."""
-    global _panel
+    global _panel, _cells
     from comm import get_comm_manager
 
     if not in_kernel():
         return None
     if _panel is None:
-        _panel = Panel(current)
+        cells = _cells = Cells(shell)
+        _panel = Panel(current, lambda: cells.running)
         get_comm_manager().register_target(m.TARGET, _panel.opened)
     return _panel
 
 
 def unregister() -> None:
-    """Take the comm target back and forget every front end. Idempotent."""
-    global _panel
+    """Take the comm target back and let go of every front end. Idempotent."""
+    global _panel, _cells
     from comm import get_comm_manager
 
     if _panel is not None:
         get_comm_manager().unregister_target(m.TARGET, _panel.opened)
         _panel.close()
         _panel = None
+    if _cells is not None:
+        _cells.close()
+        _cells = None

@@ -2,7 +2,9 @@
 
 `labextension/src/types.ts` is generated from here and from `core`, so that there is one definition. A message is JSON:
 the struct's fields and its tag in `type`. The front end sends a `PanelRequest` and gets exactly one `PanelAnswer` with
-the same `id`; a `PanelEvent` comes unasked. A figure that nobody knows is null and is not shown.
+the same `id`; a `PanelEvent` comes unasked. A front end asks something at least every `RENEW_S`: who is silent for
+`SILENT_S` is let go, because a page that is reloaded says no goodbye. A figure that nobody knows is null and is not
+shown.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from exo_lab.core.plan import Plan
 from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
 from exo_lab.core.topology import Link
 
-PANEL_PROTOCOL = 1
+PANEL_PROTOCOL = 2
 TARGET = "exo_lab.panel"  # the comm target that the kernel registers and the front end opens
 VIEW_MIME = "application/vnd.exo-lab.view+json"  # a view in an output, see `OutputView`
 REQUEST_BYTES = 64 * 1024  # no request is larger
+RENEW_S = 20
+SILENT_S = 60
 
 Short = Annotated[str, msgspec.Meta(max_length=200)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -197,6 +201,12 @@ class LoadProgress(_Message, frozen=True, kw_only=True, tag="load-progress"):
     done: int
     total: int
     what: str = ""
+
+
+class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel's closing of the comm says. Who was only `silent` may open another at once."""
+
+    reason: Literal["unloaded", "silent"]
 
 
 PanelEvent = StatusEvent | GenerationStart | TokensEvent | GenerationEnd | LoadProgress

@@ -3,13 +3,16 @@
  *
  * The comm runs on a subshell where the kernel has them, so that Stop gets through while a cell runs. After a restart it
  * comes back by itself as soon as exo_lab is loaded again. It starts nothing in the kernel.
+ *
+ * The kernel lets go of a front end that asks nothing for a while. So a question goes out now and then, with what the
+ * kernel pushes as the clock: a browser lets the timers of a hidden page sleep, and not its messages.
  */
 
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import type { JSONValue } from '@lumino/coreutils';
 
 import { ClusterModel, Phase } from './model';
-import { PanelAnswer, PanelEvent, PanelRequest, TARGET } from './types';
+import { Goodbye, PanelAnswer, PanelEvent, PanelRequest, RENEW_S, TARGET } from './types';
 
 type Unsent<R> = R extends PanelRequest ? Omit<R, 'id'> : never;
 /** A request before it has an id. */
@@ -43,6 +46,7 @@ export class KernelLink {
   ) {
     this.model.dispatch({ type: 'attached', subject, language: '', phase: 'connecting' });
     kernel.statusChanged.connect(this._onStatus, this);
+    kernel.connectionStatusChanged.connect(this._onConnection, this);
     kernel.iopubMessage.connect(this._onIOPub, this);
     this._ready = kernel.info.then(
       info => {
@@ -74,16 +78,38 @@ export class KernelLink {
     this.model.dispatch({ type: 'phase', phase: 'connecting' });
     const comm = this.kernel.createComm(TARGET);
     this._again = false;
+    this._opened = false;
     this._comm = comm;
     comm.onMsg = message => this._received(message.content.data);
-    comm.onClose = () => this._refused(comm);
+    comm.onClose = message => this._refused(comm, message.content.data);
     // The promise never settles for a kernel without subshells, and not before JupyterLab 4.4 has it.
     if (this.kernel.supportsSubshells && 'subshellStarted' in comm) {
       await settled(comm.subshellStarted as Promise<void>, SUBSHELL_TIMEOUT_MS);
     }
     if (this._comm === comm && !comm.isDisposed) {
+      this._opened = true;
+      this._askedAt = Date.now();
       comm.open({});
     }
+  }
+
+  /**
+   * A person asks, or the connection was gone for a while: have the kernel say how things are, over another comm where
+   * this one is silent. A comm that is still being opened is given up: whatever it waits for may never come.
+   */
+  async lookAgain(): Promise<void> {
+    const comm = this._comm;
+    if (comm !== null && this.model.state.phase !== 'connecting') {
+      const before = this._heard;
+      await this.ask({ type: 'refresh' }).catch(() => undefined);
+      if (this._heard !== before) {
+        return; // busy, it may be, but there
+      }
+    }
+    if (this._comm === comm) {
+      this._giveUp();
+    }
+    await this.attach();
   }
 
   /** Ask and wait for the answer. Rejects with a KernelProblem. */
@@ -93,6 +119,7 @@ export class KernelLink {
       throw new KernelProblem('NotConnected', 'the kernel is not connected');
     }
     this._asked += 1;
+    this._askedAt = Date.now();
     const id = `${this._asked}`;
     return new Promise<PanelAnswer>((resolve, reject) => {
       const limit = ask.type === 'apply' ? APPLY_TIMEOUT_MS : ANSWER_TIMEOUT_MS;
@@ -127,12 +154,10 @@ export class KernelLink {
     }
     this._disposed = true;
     this.kernel.statusChanged.disconnect(this._onStatus, this);
+    this.kernel.connectionStatusChanged.disconnect(this._onConnection, this);
     this.kernel.iopubMessage.disconnect(this._onIOPub, this);
-    const comm = this._comm;
-    this._closed(comm, 'no-kernel');
-    if (comm !== null && !comm.isDisposed && !this.kernel.isDisposed) {
-      comm.close();
-    }
+    // Nothing can be said over a connection that is gone: the kernel lets go of us, when it has heard nothing for a while.
+    this._closed(this._comm, 'no-kernel');
   }
 
   private get _python(): boolean {
@@ -140,6 +165,10 @@ export class KernelLink {
   }
 
   private _received(data: JSONValue): void {
+    this._heard += 1;
+    if (Date.now() - this._askedAt >= RENEW_S * 1000) {
+      void this.ask({ type: 'refresh' }).catch(() => undefined); // who does not answer is seen by what does not come
+    }
     if (data === null || typeof data !== 'object' || Array.isArray(data) || typeof data.type !== 'string') {
       return; // not of this protocol
     }
@@ -179,9 +208,26 @@ export class KernelLink {
     this.model.dispatch({ type: 'phase', phase });
   }
 
-  /** The kernel closed: exo_lab is not loaded, or it is unloaded. A cell may have loaded it while we were asking. */
-  private _refused(comm: Kernel.IComm): void {
-    const again = this._comm === comm && this._again;
+  /** Let go of a comm that nothing comes over. */
+  private _giveUp(): void {
+    const comm = this._comm;
+    this._closed(comm, 'not-loaded');
+    if (comm === null || comm.isDisposed || this.kernel.isDisposed) {
+      return;
+    }
+    if (this._opened) {
+      comm.close();
+    } else {
+      comm.dispose();
+    }
+  }
+
+  /**
+   * The kernel closed: exo_lab is not loaded, or it is unloaded, and a cell may have loaded it while we were asking; or
+   * it has not heard of us for a while, as when this machine slept.
+   */
+  private _refused(comm: Kernel.IComm, goodbye: JSONValue | undefined): void {
+    const again = this._comm === comm && (this._again || wasSilent(goodbye));
     this._closed(comm, 'not-loaded');
     if (again) {
       void this.attach();
@@ -209,11 +255,15 @@ export class KernelLink {
     }
   }
 
-  /** Somebody ran code that speaks of exo: when it is done, exo_lab may be loaded. */
-  private _onIOPub(_: unknown, message: KernelMessage.IIOPubMessage): void {
-    if (this._comm !== null && this.model.state.phase !== 'connecting') {
-      return;
+  /** Back after the network was gone, or this machine slept: is there still somebody at the other end? */
+  private _onConnection(_: unknown, status: Kernel.ConnectionStatus): void {
+    if (status === 'connected' && this._comm !== null && this.model.state.phase !== 'connecting') {
+      void this.lookAgain();
     }
+  }
+
+  /** Somebody ran code that speaks of exo: when it is done, exo_lab may be loaded, or loaded anew. */
+  private _onIOPub(_: unknown, message: KernelMessage.IIOPubMessage): void {
     const type = message.header.msg_type;
     const parent = 'msg_id' in message.parent_header ? message.parent_header.msg_id : null;
     if (type === 'execute_input' && mentionsExo((message as KernelMessage.IExecuteInputMsg).content.code)) {
@@ -221,7 +271,7 @@ export class KernelLink {
     } else if (type === 'status' && this._hint !== null && parent === this._hint) {
       if ((message as KernelMessage.IStatusMsg).content.execution_state === 'idle') {
         this._hint = null;
-        this._again = this._comm !== null;
+        this._again = this._comm !== null && this.model.state.phase === 'connecting';
         void this.attach();
       }
     }
@@ -230,12 +280,20 @@ export class KernelLink {
   private _comm: Kernel.IComm | null = null;
   private _language = '';
   private _asked = 0;
+  private _askedAt = 0;
+  private _heard = 0; // messages
+  private _opened = false; // was the comm, or does it still wait for its subshell
   private _hint: string | null = null;
   private _again = false; // a cell may have loaded exo_lab since we asked
   private _restarted = false;
   private _disposed = false;
   private readonly _ready: Promise<void>;
   private readonly _waiting = new Map<string, Waiting>();
+}
+
+function wasSilent(goodbye: JSONValue | undefined): boolean {
+  const said = goodbye as Partial<Goodbye> | null | undefined;
+  return said?.reason === 'silent';
 }
 
 /** Does code speak of exo_lab, or use its magics? */

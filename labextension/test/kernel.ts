@@ -7,25 +7,44 @@ export class FakeComm {
   constructor(private readonly _kernel: FakeKernel) {}
 
   onMsg: (message: { content: { data: unknown } }) => void = () => undefined;
-  onClose: () => void = () => undefined;
+  onClose: (message: { content: { data: unknown } }) => void = () => undefined;
   isDisposed = false;
   opened = false;
+  goodbyes = 0;
   sent: Record<string, unknown>[] = [];
   subshellStarted: Promise<void> = Promise.resolve();
 
   open(): void {
     this.opened = true;
     if (!this._kernel.loaded) {
-      this.onClose();
+      this.closedByKernel({});
     }
   }
 
   send(data: Record<string, unknown>): void {
+    this._check();
     this.sent.push(data);
   }
 
   close(): void {
+    this._check();
+    this.goodbyes += 1;
+    this.closedByKernel({}); // JupyterLab's own calls it too
+  }
+
+  dispose(): void {
     this.isDisposed = true;
+  }
+
+  closedByKernel(data: unknown): void {
+    this.onClose({ content: { data } });
+    this.dispose();
+  }
+
+  private _check(): void {
+    if (this.isDisposed || this._kernel.isDisposed) {
+      throw new Error('Cannot send'); // as JupyterLab's does
+    }
   }
 
   hear(data: unknown): void {
@@ -41,6 +60,7 @@ export class FakeKernel {
   readonly id = 'kernel';
   readonly info: Promise<{ language_info: { name: string } }>;
   readonly statusChanged = new Signal<this, string>(this);
+  readonly connectionStatusChanged = new Signal<this, string>(this);
   readonly iopubMessage = new Signal<this, unknown>(this);
   readonly disposed = new Signal<this, void>(this);
   readonly interrupt = jest.fn(() => Promise.resolve());
@@ -59,10 +79,17 @@ export class FakeKernel {
     return this.comms[this.comms.length - 1];
   }
 
-  /** As if a cell with this code had been run. */
-  ran(code: string): void {
+  /** As JupyterLab does: the connection is gone before it says so. */
+  dispose(): void {
+    this.isDisposed = true;
+    this.disposed.emit();
+  }
+
+  /** As if a cell with this code had been run; `meanwhile` happens before it ends. */
+  ran(code: string, meanwhile: () => void = () => undefined): void {
     const parent_header = { msg_id: 'cell' };
     this.iopubMessage.emit({ header: { msg_type: 'execute_input' }, parent_header, content: { code } });
+    meanwhile();
     const content = { execution_state: 'idle' };
     this.iopubMessage.emit({ header: { msg_type: 'status' }, parent_header, content });
   }

@@ -2,6 +2,7 @@
 
 import { KernelLink, KernelProblem, mentionsExo } from '../src/link';
 import { Pool } from '../src/pool';
+import { RENEW_S } from '../src/types';
 import { samplePlan, settle, status } from './fixtures';
 import { FakeKernel } from './kernel';
 
@@ -173,6 +174,113 @@ test('what is not of this protocol is ignored', async () => {
   expect(link.model.state).toBe(before);
 });
 
+test('unloading closes the panel, and the cell that reloads exo_lab opens it again', async () => {
+  const { kernel, link } = await connected();
+  kernel.ran('%unload_ext exo_lab', () => {
+    kernel.loaded = false;
+    kernel.comm.closedByKernel({ reason: 'unloaded' });
+  });
+  await settle();
+  expect(link.model.state.phase).toBe('not-loaded');
+  expect(kernel.comm.opened).toBe(true); // asked once after the cell, as after any that speaks of exo_lab
+  kernel.loaded = true;
+  kernel.ran('%load_ext exo_lab');
+  await settle();
+  kernel.comm.hear(status);
+  expect(link.model.state.phase).toBe('connected');
+  const before = kernel.comms.length;
+  kernel.ran('%reload_ext exo_lab', () => kernel.comm.closedByKernel({ reason: 'unloaded' }));
+  await settle();
+  kernel.comm.hear(status);
+  expect(kernel.comms).toHaveLength(before + 1);
+  expect(link.model.state.phase).toBe('connected');
+});
+
+test('who was let go because the kernel had not heard of them comes back at once', async () => {
+  const { kernel, link } = await connected();
+  kernel.comm.closedByKernel({ reason: 'silent' });
+  await settle();
+  kernel.comm.hear(status);
+  expect(kernel.comms).toHaveLength(2);
+  expect(link.model.state.phase).toBe('connected');
+});
+
+test('now and then the kernel is asked something, so that it knows that we are there', async () => {
+  jest.useFakeTimers();
+  try {
+    const { kernel } = await connected();
+    jest.setSystemTime(Date.now() + (RENEW_S - 1) * 1000);
+    kernel.comm.hear(status);
+    expect(kernel.comm.sent).toHaveLength(0);
+    jest.setSystemTime(Date.now() + 1000);
+    kernel.comm.hear(status);
+    kernel.comm.hear(status);
+    expect(kernel.comm.sent).toMatchObject([{ type: 'refresh' }]);
+    jest.setSystemTime(Date.now() + RENEW_S * 1000);
+    kernel.comm.hear(status);
+    expect(kernel.comm.sent).toHaveLength(2);
+  } finally {
+    jest.useRealTimers();
+  }
+});
+
+describe('looking again', () => {
+  beforeEach(() => jest.useFakeTimers());
+  afterEach(() => jest.useRealTimers());
+
+  test('asks over the comm that is there, and keeps it when something comes', async () => {
+    const { kernel, link } = await connected();
+    const looking = link.lookAgain();
+    expect(kernel.comm.sent).toMatchObject([{ type: 'refresh' }]);
+    kernel.comm.hear(status); // a busy kernel pushes, and answers nothing
+    await jest.advanceTimersByTimeAsync(60_000);
+    await looking;
+    expect(kernel.comms).toHaveLength(1);
+    expect(link.model.state.phase).toBe('connected');
+  });
+
+  test('opens another where nothing comes', async () => {
+    const { kernel, link } = await connected();
+    const looking = link.lookAgain();
+    await jest.advanceTimersByTimeAsync(60_000);
+    await looking;
+    expect(kernel.comms[0].goodbyes).toBe(1);
+    expect(kernel.comms).toHaveLength(2);
+    expect(kernel.comm.opened).toBe(true);
+    kernel.comm.hear(status);
+    expect(link.model.state.phase).toBe('connected');
+  });
+
+  test('gives up a comm whose subshell does not come', async () => {
+    const kernel = new FakeKernel();
+    const make = kernel.createComm.bind(kernel);
+    kernel.createComm = () => {
+      const comm = make();
+      comm.subshellStarted = new Promise(() => undefined);
+      return comm;
+    };
+    const link = new KernelLink(kernel.real, 'a.ipynb');
+    void link.attach();
+    await jest.advanceTimersByTimeAsync(1);
+    kernel.createComm = make;
+    await link.lookAgain();
+    expect(kernel.comms[0].isDisposed).toBe(true);
+    expect(kernel.comms[0].goodbyes).toBe(0); // it was never opened
+    expect(kernel.comm.opened).toBe(true);
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(kernel.comms.map(comm => comm.opened)).toEqual([false, true]);
+  });
+
+  test('happens by itself when the connection comes back', async () => {
+    const { kernel } = await connected();
+    kernel.connectionStatusChanged.emit('connecting');
+    kernel.connectionStatusChanged.emit('connected');
+    expect(kernel.comm.sent).toMatchObject([{ type: 'refresh' }]);
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(kernel.comms).toHaveLength(2);
+  });
+});
+
 const start = {
   type: 'generation-start',
   request: 'r7',
@@ -220,7 +328,8 @@ test('a kernel has one connection, and it goes with the kernel', async () => {
   const pool = new Pool();
   const one = pool.of(kernel.real, 'a.ipynb');
   expect(pool.of(kernel.real, 'a.ipynb')).toBe(one);
-  kernel.disposed.emit();
+  await one.link.attach();
+  kernel.dispose();
   expect(one.link.isDisposed).toBe(true);
   expect(pool.of(kernel.real, 'a.ipynb')).not.toBe(one);
   await settle();

@@ -105,6 +105,7 @@ def types_text() -> str:
     writer.union("PanelRequest", UNIONS["PanelRequest"], optional=True)
     writer.union("PanelAnswer", UNIONS["PanelAnswer"], optional=False)
     writer.union("PanelEvent", UNIONS["PanelEvent"], optional=False)
+    writer.struct(messages.Goodbye)
     writer.struct(messages.OutputView)
     writer.struct(answers.ServerFacts)
     writer.struct(answers.DoctorAnswer)
@@ -114,6 +115,7 @@ def types_text() -> str:
         f"export const TARGET = {_quote(messages.TARGET)};\n"
         f"export const VIEW_MIME = {_quote(messages.VIEW_MIME)};\n"
         f"export const REQUEST_BYTES = {messages.REQUEST_BYTES};\n"
+        f"export const RENEW_S = {messages.RENEW_S};\n"
         f"export const SERVER_PROTOCOL = {answers.SERVER_PROTOCOL};\n"
         f"export const SERVER_BASE = {_quote(answers.SERVER_BASE)};\n"
     )

@@ -7,6 +7,8 @@ import json
 import queue
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +21,7 @@ from exo_lab.core.plan import plan_from_counts
 from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
 from exo_lab.core.topology import link
 from exo_lab.front import panel_messages as m
+from exo_lab.front.cells import Cells
 from exo_lab.front.panel import Panel
 
 DEADLINE_S = 10
@@ -33,6 +36,7 @@ class FakeComm:
         self.sent: queue.Queue[dict] = queue.Queue()
         self.contexts: set[str] = set()
         self.broken = False
+        self.goodbyes: queue.Queue[dict] = queue.Queue()
 
     def send(self, data):
         if self.broken:
@@ -40,6 +44,12 @@ class FakeComm:
         self.contexts.add(WHERE.get())
         json.dumps(data, allow_nan=False)
         self.sent.put(data)
+
+    def close(self, data=None):
+        if self.broken:
+            raise OSError("the socket is closed")
+        self.contexts.add(WHERE.get())
+        self.goodbyes.put(data)
 
     def on_msg(self, callback):
         self.receive = callback
@@ -328,9 +338,91 @@ def test_nothing_runs_when_nobody_looks(panel, comm):
     assert not panel._events
 
 
+def test_closing_tells_every_front_end_on_its_own_shell_and_a_broken_one_does_not_keep_it_from_the_others(panel, comm):
+    broken = FakeComm()
+    panel.opened(broken, {})
+    comm.wait_for("status")
+    broken.broken = True
+    panel.close()
+    assert comm.goodbyes.get(timeout=DEADLINE_S) == {"reason": "unloaded"}
+    assert comm.contexts == {"the comm's shell"}
+    panel.close()
+    assert comm.goodbyes.empty()
+
+
+class Lease:
+    """A panel whose clock stands still until it is moved, and which rounds end as soon as they are asked for."""
+
+    def __init__(self):
+        self.now, self.busy = 1000.0, False
+        self.panel = Panel(lambda: None, lambda: self.busy, lambda: self.now)
+
+    def passed(self, seconds):
+        self.now += seconds
+        self.panel._let_go_of_silent()
+
+    def open(self):
+        comm = FakeComm()
+        self.panel.opened(comm, {})
+        return comm
+
+
+@pytest.fixture
+def lease():
+    made = Lease()
+    yield made
+    made.panel.close()
+
+
+def test_a_front_end_that_asks_nothing_for_a_minute_is_let_go_and_the_others_are_not(lease):
+    silent, alive = lease.open(), lease.open()
+    for turn in range(2):
+        lease.passed(m.SILENT_S - 1 if turn == 0 else 2)
+        alive.ask({"type": "refresh", "id": str(turn)})
+    assert silent.goodbyes.get(timeout=DEADLINE_S) == {"reason": "silent"}
+    assert alive.goodbyes.empty()
+    assert [line.comm for line in lease.panel._lines] == [alive]
+    assert m.RENEW_S * 2 < m.SILENT_S  # one question may be lost
+
+
+def test_the_thread_that_pushes_looks_for_silent_ones_itself(lease):
+    silent = lease.open()
+    lease.now += m.SILENT_S
+    lease.panel.changed()
+    assert silent.goodbyes.get(timeout=DEADLINE_S) == {"reason": "silent"}
+
+
+def test_nobody_is_silent_while_a_cell_runs_since_nobody_can_be_heard_then(lease):
+    comm = lease.open()
+    lease.busy = True
+    lease.passed(600)
+    lease.busy = False
+    lease.passed(m.SILENT_S - 1)
+    assert comm.goodbyes.empty()
+    lease.passed(1)
+    assert comm.goodbyes.get(timeout=DEADLINE_S) == {"reason": "silent"}
+
+
+def test_a_cell_counts_as_running_between_ipythons_two_events():
+    from IPython.core.events import EventManager
+
+    shell: Any = SimpleNamespace()
+    shell.events = EventManager(shell, dict.fromkeys(("pre_run_cell", "post_run_cell"), Cells))
+    cells = Cells(shell)
+    assert not cells.running
+    shell.events.trigger("pre_run_cell", None)
+    assert cells.running
+    shell.events.trigger("post_run_cell", None)
+    assert not cells.running
+    cells.close()
+    cells.close()
+    shell.events.trigger("pre_run_cell", None)
+    assert not cells.running
+
+
 def test_outside_a_kernel_nothing_is_registered():
     from exo_lab.front.panel import panel as current
     from exo_lab.front.panel import register
 
-    assert register(lambda: None) is None
+    assert register(lambda: None, None) is None
     assert current() is None

@@ -49,7 +49,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
       icon: exoIcon,
       describedBy: NO_ARGS,
       isEnabled: () => follower.current !== null,
-      execute: () => follower.look()
+      execute: () => follower.current?.link.lookAgain()
     });
     app.commands.addCommand(Commands.insert, {
       label: args => SNIPPETS[String(args.snippet)]?.label ?? trans.__('Insert exo_lab code'),

@@ -39,7 +39,7 @@ export const panels: JupyterFrontEndPlugin<void> = {
 function actionsOf(app: JupyterFrontEnd, follower: Follower, dashboard: boolean): Actions {
   return {
     connect: () => void app.commands.execute(Commands.connect),
-    look: () => follower.look(),
+    look: () => void follower.current?.link.lookAgain(),
     insert: code => void follower.insert(code, false),
     openDashboard: dashboard ? () => void app.commands.execute(Commands.openDashboard) : null
   };
