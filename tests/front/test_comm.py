@@ -36,7 +36,7 @@ class FakeComm:
         self.sent: queue.Queue[dict] = queue.Queue()
         self.contexts: set[str] = set()
         self.broken = False
-        self.goodbyes: queue.Queue[dict] = queue.Queue()
+        self.goodbyes: queue.Queue[Any] = queue.Queue()
 
     def send(self, data):
         if self.broken:
