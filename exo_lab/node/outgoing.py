@@ -68,6 +68,14 @@ class Ready(NamedTuple):
         return hold.config.step_flops(shard.end - shard.start, count, self.step.position, heads)
 
 
+class Farewell(NamedTuple):
+    """A request that a stage gave up on its own."""
+
+    request: str
+    spec: SessionSpec
+    why: ExoError
+
+
 def failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAddress:
     """What a requester is told of a request that cannot go on at `node`."""
     text = str(error)[:MAX_ERROR_CHARACTERS]

@@ -7,6 +7,7 @@ data thread.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, FrameError
@@ -15,6 +16,7 @@ from exo_lab.engines import convert
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from exo_lab.core.messages import Step
     from exo_lab.core.tensor import Tensor
@@ -66,9 +68,12 @@ class Reuse:
         block = self._prefixes.find(session.hold.key, step.prefix, session.turn)
         return block if block is not None and step.position + block.positions <= session.spec.reuse else None
 
-    def keep(self, step: Step, session: StageSession, positions: int) -> None:
-        """Keep a chunk that was computed, for others, if there is room."""
+    def computed(self, step: Step, session: StageSession, positions: int) -> Callable[[], None]:
+        """A chunk was computed. What is returned keeps it for others, if there is room: it copies, and can wait."""
         before, session.prefix, session.named = session.prefix, step.prefix, step.position + positions
+        return partial(self._keep, step, session, before, positions)
+
+    def _keep(self, step: Step, session: StageSession, before: bytes, positions: int) -> None:
         hold, kept = session.hold, self._prefixes
         if kept.find(hold.key, step.prefix, session.turn) is not None:
             return

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from exo_lab.core.errors import ExoError, NodeLost, TransportError, from_wire
+from exo_lab.core.errors import ExoError, FrameError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Lacks, Step, Token
 from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
@@ -120,14 +120,16 @@ class Ring:
         for unsent in self._outbox.flush():
             self._safely(self._undeliverable, unsent)
         if self._running and self._may_compute():
-            step, tensor = self._steps.pop()
-            more = self.stages.room_for_more(step, tensor)
-            others = self._steps.pop_alike(step, more) if more else []
-            self._safely(self._emit, self.stages.run((step, tensor), *others))
-            self.echoes.prompt = False
+            self._safely(self._compute, self._steps.pop())
         self.stages.shelf.tend(self._timing.idle_session_s, self._timing.retire_after_s)
         for ended in self.stages.shelf.farewells():
             self._safely(self._tell_requester, ended)
+
+    def _compute(self, first: tuple[Step, Tensor | None]) -> None:
+        """A step, and those of other requests that run together with it."""
+        others = self._steps.pop_alike(first[0], more) if (more := self.stages.room_for_more(*first)) else []
+        self._emit(self.stages.run(first, *others))
+        self.echoes.prompt = False
 
     def _may_compute(self) -> bool:
         return len(self._steps) > 0 and not self._outbox.full
@@ -159,9 +161,9 @@ class Ring:
         """A mistake of ours with one frame must not end the thread, which everybody's generations need."""
         try:
             work(subject)
-        except TransportError:
-            raise  # the port is closed
-        except Exception:
+        except Exception as exc:
+            if isinstance(exc, TransportError) and not isinstance(exc, FrameError):
+                raise  # the port is closed
             self.stages.counters["broken"] += 1
             log.exception("node %s: a frame or an order could not be handled", self.node)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from exo_lab.core.errors import DoesNotFit, NodeError, NodeLost, StaleEpoch
 from exo_lab.node.checks import check_spec
 from exo_lab.node.guessing import Guesser
+from exo_lab.node.outgoing import Farewell
 from exo_lab.node.prefixes import Prefixes
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ MAX_SESSIONS = 256
 FULL_IDLE_S = 10.0  # when it is full, sessions that nothing came for in so long make room
 FIGURES_EVERY_S = 0.1  # adding up caches is not free; sessions and weights are told at once
 SWEEP_EVERY_S = 0.5
+LESS = "Ask for fewer tokens, or give this node fewer layers."
 
 
 class StageFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +75,6 @@ class StageSession:
             self.seen.append(token)
         if self.guesser is not None:
             self.guesser.drew(token)
-
-
-class Farewell(NamedTuple):
-    """A request that a stage gave up on its own."""
-
-    request: str
-    spec: SessionSpec
-    why: ExoError
 
 
 class Shelf:
@@ -174,7 +168,7 @@ class Shelf:
         """Begin a session, with room for all of it.
 
         Raises:
-            DoesNotFit: the emulated memory is too small.
+            DoesNotFit: there is too little memory, emulated or real.
             NodeError: too many sessions.
             FrameError, PromptTooLong: see `check_spec`.
         """
@@ -208,11 +202,16 @@ class Shelf:
             if session.reserved_bytes > free:
                 raise DoesNotFit(
                     f"node {self.node} has {free / 2**20:.1f} MiB left, the KV cache of {session.spec.total_tokens} "
-                    f"tokens needs {session.reserved_bytes / 2**20:.1f} MiB. "
-                    "Ask for fewer tokens, or give this node fewer layers."
+                    f"tokens needs {session.reserved_bytes / 2**20:.1f} MiB. {LESS}"
                 )
         self.prefixes.shrink(session.reserved_bytes)
-        session.hold.engine.reserve(request, session.spec.total_tokens)
+        try:
+            session.hold.engine.reserve(request, session.spec.total_tokens)
+        except (MemoryError, RuntimeError) as exc:
+            session.hold.engine.drop(request)
+            raise DoesNotFit(
+                f"node {self.node} has no room for the cache of {session.spec.total_tokens} tokens: {exc}. {LESS}"
+            ) from exc
 
     def computed(self, session: StageSession, next_position: int) -> None:
         """A session went on to `next_position`, and its cache grew."""

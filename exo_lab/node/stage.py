@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -105,26 +106,25 @@ class Stages:
         for step, tensor in steps:
             spec = self._spec_of(step)
             if spec is not None:
-                try:
-                    session = self._session(step, spec)
-                    if step.prefix and self._reuse.restore(step, tensor, session):
-                        sent += self._pass_on(step, session)
-                    else:
-                        ready.append(self._ready(step, tensor, session))
-                except NotKept as exc:
-                    sent += self._begin_again(step, spec, exc)
-                except ExoError as exc:
-                    sent += self._failed(step, spec, exc)
+                sent += self._or_failed(step, spec, partial(self._prepare, step, tensor, spec, ready))
         if len(ready) > 1:
-            try:
-                return sent + self._run_together(ready)
-            except Exception:
-                # Which of them it was shows when each is computed by itself; what a batch wrote is written again.
-                self.counters["batch broke"] += 1
-                log.exception("node %s: %s steps could not be computed together", self.node, len(ready))
+            return sent + self._run_together(ready)
         for one in ready:
             sent += self._run_alone(one)
         return sent
+
+    def _or_failed(self, step: Step, spec: SessionSpec, work: Callable[[], list[Outgoing]]) -> list[Outgoing]:
+        """What `work` on a step sends; if it cannot be done, what its requester is told. The node goes on."""
+        try:
+            return work()
+        except NotKept as exc:
+            return self._begin_again(step, spec, exc)
+        except ExoError as exc:
+            return self._failed(step, spec, exc)
+        except Exception as exc:
+            # An engine broke, out of memory on a device, say.
+            log.exception("node %s: request %s broke", self.node, step.request)
+            return self._failed(step, spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
 
     def _spec_of(self, step: Step) -> SessionSpec | None:
         """What the step's request wants; None, and it is counted, if it is not to be computed."""
@@ -144,9 +144,18 @@ class Stages:
             return None
         return spec
 
-    def _ready(self, step: Step, tensor: Tensor | None, session: StageSession) -> Ready:
+    def _prepare(self, step: Step, tensor: Tensor | None, spec: SessionSpec, ready: list[Ready]) -> list[Outgoing]:
+        """Put a step among those that are ready, unless its positions are kept here: then they are passed on."""
+        session = self._session(step, spec)
         started, hold = self._clock(), session.hold
-        return Ready(step, session, check_step(step, tensor, hold.config, hold.plan.wire_into(hold.stage)), started)
+        if tensor is None and step.prefix:
+            self._reuse.restore(step, None, session)
+            return self._pass_on(step, session)
+        x = check_step(step, tensor, hold.config, hold.plan.wire_into(hold.stage))
+        if step.prefix and self._reuse.restore(step, x, session):
+            return self._pass_on(step, session)
+        ready.append(Ready(step, session, x, started))
+        return []
 
     def _pass_on(self, step: Step, session: StageSession) -> list[Outgoing]:
         """A chunk was kept here: the next stage takes it from what it keeps."""
@@ -163,30 +172,31 @@ class Stages:
         return [ToAddress(spec.requester, spec.reply_to, lacks)]
 
     def _run_alone(self, one: Ready) -> list[Outgoing]:
-        try:
+        def compute() -> list[Outgoing]:
             began = self._clock()
             out = forward(one.session.hold.engine, one.step, one.x, one.want)
             return self._hand_on(one, out, self._stretch(self._clock() - began), together=1)
-        except ExoError as exc:
-            return self._failed(one.step, one.session.spec, exc)
-        except Exception as exc:
-            # An engine broke (out of memory on a device, say): the requester must hear of it, the node goes on.
-            log.exception("node %s: request %s broke", self.node, one.step.request)
-            return self._failed(one.step, one.session.spec, ExoError(f"the engine failed: {type(exc).__name__}: {exc}"))
+
+        return self._or_failed(one.step, one.session.spec, compute)
 
     def _run_together(self, ready: list[Ready]) -> list[Outgoing]:
         """Each step counts the whole pass as its computing: so long it took."""
         began = self._clock()
         parts = [Part(one.step.request, one.x, one.step.position, one.want) for one in ready]
-        outputs = ready[0].session.hold.engine.forward_batch(parts)
+        try:
+            outputs = ready[0].session.hold.engine.forward_batch(parts)
+        except Exception:
+            # Which of them it was shows when each is computed by itself; what a batch wrote is written again.
+            self.counters["batch broke"] += 1
+            log.exception("node %s: %s steps could not be computed together", self.node, len(ready))
+            return [sent for one in ready for sent in self._run_alone(one)]
         compute_s = self._stretch(self._clock() - began)
         self.counters["steps computed together"] += len(ready)
         sent: list[Outgoing] = []
         for one, out in zip(ready, outputs, strict=True):
-            try:
-                sent += self._hand_on(one, out, compute_s, together=len(ready))
-            except ExoError as exc:
-                sent += self._failed(one.step, one.session.spec, exc)
+            # From here on tokens are chosen: what breaks now is that request's, and is not computed again.
+            hand_on = partial(self._hand_on, one, out, compute_s, together=len(ready))
+            sent += self._or_failed(one.step, one.session.spec, hand_on)
         return sent
 
     def _failed(self, step: Step, spec: SessionSpec, error: ExoError) -> list[Outgoing]:
@@ -197,20 +207,34 @@ class Stages:
     def _hand_on(self, one: Ready, out: Tensor | None, compute_s: float, *, together: int) -> list[Outgoing]:
         step, session, x, started = one
         hold = session.hold
-        if step.prefix:
-            self._reuse.keep(step, session, x.shape[0])
+        keep = self._reuse.computed(step, session, x.shape[0]) if step.prefix else None
         self.shelf.computed(session, step.position + x.shape[0] - len(step.guesses))
         sent: list[Outgoing] = []
         handling_s = compute_s
         if out is not None and hold.is_last:
+            if keep is not None:
+                keep()  # at once: the token that is chosen now may be the last one, and end the session
+                keep = None
             sent = self._chooser.choose(one, convert.float_view(out), compute_s, together=together)
         elif out is not None:
             out = wire.pack(out, hold.plan.wire_out_of(hold.stage))
             timing = StageTiming(self.node, compute_s, handling_s := self._clock() - started)
             onward = msgspec.structs.replace(step, stage=hold.stage + 1, timings=(*step.timings, timing))
             sent = [ToNode(hold.plan.devices[hold.stage + 1], onward, out)]
+        if keep is not None:
+            sent.append(Later(partial(self._keep, one, keep)))
         sent.append(Later(lambda: self._count(one, compute_s, handling_s - compute_s, together)))
         return sent
+
+    def _keep(self, one: Ready, keep: Callable[[], None]) -> tuple[()]:
+        """Keep a chunk that was handed on. The request has what it needs: it does not matter to it if that fails."""
+        if self.shelf.session(one.step.request) is one.session:
+            try:
+                keep()
+            except Exception:
+                self.counters["chunk not kept"] += 1
+                log.exception("node %s: a chunk of %s could not be kept", self.node, one.step.request)
+        return ()
 
     def _count(self, one: Ready, compute_s: float, beyond_s: float, together: int) -> tuple[()]:
         """What a step took, for those who reckon with it."""

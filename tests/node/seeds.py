@@ -1,4 +1,4 @@
-"""A good message of every type, about a given node and plan: what the fuzz tests start from."""
+"""A message of every type, about a given node and plan, nearly all of them good: what the fuzz tests start from."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def data_messages(node: Node, plan: Plan) -> list[tuple[msg.DataMessage, Tensor 
         (step(1), Tensor("float32", (3, 64), bytes(3 * 64 * 4))),
         (step(0, request="named", prefix=extend(b"", (5, 6, 7))), convert.tokens([5, 6, 7])),
         (step(1, request="named", prefix=extend(b"", (5, 6, 7)), final=False), None),
+        (step(0, request="no tokens", prefix=bytes(16)), Tensor("float32", (3,), bytes(3 * 4))),  # a name, and nothing
+        (step(0, request="square", prefix=bytes(16)), Tensor("int32", (1, 2), bytes(8))),  # that could be named so
         (step(0, spec=None, position=3), convert.tokens([5])),
         (msg.Token(request="fuzz", position=3, token=5, logprob=-0.5, alternatives=((1, -0.1),)), None),
         (msg.Cancel(request="fuzz"), None),

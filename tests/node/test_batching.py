@@ -10,7 +10,7 @@ from exo_lab.core.messages import Step
 from exo_lab.engines import convert, native
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.node.steps import StepQueue
-from tests.node.clusters import cluster, tokens_of, until
+from tests.node.clusters import cluster, over, tokens_of, until
 from tests.tiny import tiny_config, tiny_source
 
 PROMPTS = [tuple(range(3 + number, 9 + 2 * number)) for number in range(6)]
@@ -61,6 +61,35 @@ def test_a_batch_that_breaks_is_computed_one_by_one():
             assert [await tokens_of(request) for request in requests] == alone
             assert made.count("batch broke") > 0
             assert made.count(TOGETHER) == 0
+
+    asyncio.run(check())
+
+
+def test_a_token_that_cannot_be_handed_on_is_its_requests_affair_and_the_batch_is_not_computed_again():
+    async def check():
+        async with cluster(2, **quantised()) as made:
+            await made.load((2, 2))
+            alone = [await made.answer(**asked(number)) for number in range(4)]
+            chooser, broken = made[1].stages._chooser, []
+            real = chooser.choose
+
+            def choose(one, logits, compute_s, *, together):
+                if together > 1 and not broken:
+                    broken.append(one.step.request)
+                    raise ValueError("a mistake of ours")
+                return real(one, logits, compute_s, together=together)
+
+            chooser.choose = choose
+            requests = [made.ask(**asked(number)) for number in range(4)]
+            for request, expected in zip(requests, alone, strict=True):
+                await over(request)
+                if [request.id] == broken:
+                    assert "a mistake of ours" in str(request.error)
+                else:
+                    assert await tokens_of(request) == expected
+            assert broken
+            assert made.count("batch broke") == 0
+            await made.free_of_sessions()
 
     asyncio.run(check())
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from exo_lab.core.errors import (
     Cancelled,
+    DoesNotFit,
     ExoError,
     FrameError,
     GenerationTimeout,
@@ -223,6 +224,55 @@ def test_an_engine_that_breaks_fails_its_request_and_nothing_else():
     asyncio.run(check())
 
 
+def breaking(error):
+    """Something that raises, once."""
+    left = [error]
+
+    def broken(*arguments):
+        if left:
+            raise left.pop()
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "options"),
+    [
+        ("reserve", DoesNotFit, {}),
+        ("put_kv", ExoError, {"prompt": tuple(n % 200 for n in range(200))}),
+    ],
+)
+def test_memory_that_runs_out_before_a_step_is_computed_ends_a_request_and_not_the_node(part, said, options):
+    async def check():
+        async with cluster(2) as made:
+            await made.load((2, 2))
+            assert await made.answer(**options) == made.expected(**options)
+            real, engine = getattr(made.engines["n0"][0], part), made.engines["n0"][0]
+            broken = breaking(RuntimeError("CUDA out of memory"))
+            setattr(engine, part, lambda *arguments: broken(*arguments) or real(*arguments))
+            with pytest.raises(said, match="CUDA out of memory"):
+                await made.answer(**options)
+            await made.free_of_sessions()
+            assert await made.answer(**options) == made.expected(**options)
+
+    asyncio.run(check())
+
+
+def test_a_mistake_of_ours_with_one_step_costs_that_step_and_not_the_node():
+    async def check():
+        async with cluster(2) as made:
+            await made.load((2, 2))
+            broken, real = breaking(KeyError("ours")), made[0].stages.run
+            made[0].stages.run = lambda *steps: broken() or real(*steps)
+            request = made.ask()
+            await until(lambda: made.count("broken") == 1, "it is counted")
+            made[0].cancel(request)
+            assert await made.answer() == made.expected()
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
 # -- steps that are wrong ----------------------------------------------------------------------------------
 
 
@@ -291,6 +341,12 @@ WRONG = {
     "an epoch to come": (0, {"epoch": 2**62}, convert.tokens([5]), StaleEpoch, "does not hold"),
     "another proposer": (0, {"proposer": "nobody"}, convert.tokens([5]), StaleEpoch, "does not hold"),
     "another model": (0, {"model": "giant"}, convert.tokens([5]), StaleEpoch, "does not hold giant"),
+    "a name for floats": (0, {"prefix": bytes(16)}, hidden(), FrameError, "takes int32"),
+    "a name for a matrix": (0, {"prefix": bytes(16)}, Tensor("int32", (1, 2), bytes(8)), FrameError, "takes int32"),
+    "a name for a scalar": (0, {"prefix": bytes(16)}, Tensor("int32", (), bytes(4)), FrameError, "takes int32"),
+    "a name for nothing": (0, {"prefix": bytes(16)}, None, FrameError, "does not hold what its name says"),
+    "a short name": (0, {"prefix": b"x"}, convert.tokens([5]), FrameError, "a name of 1 bytes"),
+    "another's name": (0, {"prefix": bytes(16)}, convert.tokens([5]), FrameError, "does not hold what its name says"),
 }
 
 

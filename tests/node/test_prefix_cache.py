@@ -325,3 +325,33 @@ def test_a_lack_that_nobody_has_changes_nothing():
             await made.free_of_sessions()
 
     asyncio.run(check())
+
+
+def test_a_chunk_is_handed_on_before_it_is_kept_and_a_copy_that_fails_costs_nothing():
+    async def check():
+        async with cluster(2, **recorded(Numpy)) as made:
+            await made.load((2, 2))
+            first, sent = made[0], []
+            without = await made.answer(0, LONG, prefix_cache=False)
+            engine = next(iter(first.stages.shelf._holds.values())).engine
+            outbox = first.ring._outbox
+            real_send, real_cut = outbox.send, engine.cut_kv
+
+            def send(address, message, tensor=None):
+                if isinstance(message, Step):
+                    sent.append(message.position)
+                return real_send(address, message, tensor)
+
+            def cut(session, start, end):
+                assert start in sent
+                if start == 256:
+                    raise RuntimeError("out of memory")
+                return real_cut(session, start, end)
+
+            outbox.send, engine.cut_kv = send, cut
+            assert await made.answer(0, LONG) == without
+            assert made.count("chunk not kept") == 1
+            assert await made.answer(0, LONG) == without
+            assert first.stages.counters[REUSED] == 256
+
+    asyncio.run(check())
