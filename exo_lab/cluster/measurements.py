@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exo_lab.core.status import LinkMoment
+    from exo_lab.core.watching import Watching
     from exo_lab.node.node import Node
     from exo_lab.node.thread import ControlThread
 
@@ -37,6 +38,11 @@ class Measurements:
 
     node: Node
     _thread: ControlThread
+
+    @property
+    def watching(self) -> Watching:
+        """How often this node measures, and what is too much of it."""
+        return self.node.sensing.watching
 
     def alerts(self) -> tuple[Alert, ...]:
         """What is above its threshold now, on any node that is there; oldest first."""

@@ -16,6 +16,7 @@ from exo_lab.core.record import RunRecord
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.status import ClusterStatus, LoadedModel, NodeStatus, PlanPreview
 from exo_lab.core.topology import Sighting, Topology, topology
+from exo_lab.core.watching import Watching
 from exo_lab.generation import Generation
 from exo_lab.node.doctor import Finding
 from exo_lab.node.session import Request
@@ -62,6 +63,7 @@ class FakeCluster:
         self.fail_with: BaseException | None = None
         self.listeners: list[Any] = []
         self.looks = 0  # at the counters
+        self.watching = Watching()
 
     # -- looking
 

@@ -9,6 +9,7 @@ from exo_lab.core.events import Event
 from exo_lab.core.probe import NetworkReport
 from exo_lab.core.status import ClusterStatus, LoadedModel
 from exo_lab.core.telemetry import Series
+from exo_lab.core.watching import Rule
 from exo_lab.front.picture import Picture
 from exo_lab.front.widgets.history import Moment
 from exo_lab.node.doctor import Finding
@@ -33,7 +34,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything, at `at_s` (seconds since the epoch, UTC). `status` is None where this process is no node.
 
-    `moments` are what this process's own charts remember, with tokens a second.
+    `moments` are what this process's own charts remember, with tokens a second; `rules` say what is too much here.
     `here` describes this machine, `versions` are (what, version), `software` that of the nodes by name.
     """
 
@@ -48,4 +49,5 @@ class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
     software: tuple[tuple[str, str], ...] = ()
     network: NetworkReport | None = None
     moments: tuple[Moment, ...] = ()
+    rules: tuple[Rule, ...] = ()
     missing: tuple[str, ...] = ()

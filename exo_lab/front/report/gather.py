@@ -126,6 +126,7 @@ class _Asking:
             "nodes": tuple(self._node(node) for node in nodes if node.liveness != "lost"),
             "software": tuple((name, version) for id_, name, version in cluster.software() if id_ not in passing),
             "network": cluster.network_report,
+            "rules": cluster.watching.rules,
         }
 
     def _have(self, what: str, ask: Callable[[], T], otherwise: T) -> T:

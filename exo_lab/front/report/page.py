@@ -15,7 +15,7 @@ from exo_lab.front.report.series_svg import series_svg
 from exo_lab.front.text import clean, clean_name
 from exo_lab.front.topology_view import TopologyView
 from exo_lab.front.units import show_bytes, show_count
-from exo_lab.front.widgets.history import History
+from exo_lab.front.widgets.history import METRICS, History, with_rules
 from exo_lab.front.widgets.telemetry_view import TelemetryView
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _telemetry(facts: ReportFacts) -> str:
     if facts.status is None:
         return ""
     roster = roster_of(facts.status.nodes, facts.status.models)
-    drawn = series_svg(facts.nodes, roster, facts.at_s)
+    drawn = series_svg(facts.nodes, roster, facts.at_s, facts.rules)
     watched = _watched(facts)
     if not drawn:
         return watched or html.block(html.line("Nothing was measured in this time."))
@@ -156,7 +156,8 @@ def _watched(facts: ReportFacts) -> str:
     names = {node.device.id: node.device.name for node in facts.status.nodes}
     for moment in facts.moments:
         history.add(moment, names)
-    return TelemetryView(history, [node.device for node in facts.status.nodes]).html()
+    devices = [node.device for node in facts.status.nodes]
+    return TelemetryView(history, devices, with_rules(METRICS, facts.rules)).html()
 
 
 def _network(facts: ReportFacts) -> str:

@@ -9,35 +9,32 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from exo_lab.core.watching import RULES
 from exo_lab.front import svg
 from exo_lab.front.widgets.charts_svg import CHART_H, CHART_W, COLUMNS, chart, charts_label
-from exo_lab.front.widgets.history import Metric
+from exo_lab.front.widgets.history import Metric, with_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from exo_lab.core.telemetry import Quantity, Series
+    from exo_lab.core.telemetry import Series
+    from exo_lab.core.watching import Rule
     from exo_lab.front.report.facts import NodeFacts
     from exo_lab.front.roster import Roster
     from exo_lab.front.widgets.charts_svg import Line
 
-_THRESHOLDS = {rule.quantity: rule.threshold for rule in RULES}
-METRICS: dict[Quantity, Metric] = {
-    "compute": Metric(key="compute", title="Compute use", unit="%", scale=100.0),
-    "memory": Metric(key="memory", title="Memory used", unit="%", scale=100.0),
-    "load": Metric(key="load", title="Load, the highest", unit="%", scale=100.0),
-    "temperature": Metric(key="temperature", title="Temperature, the highest", unit="°C"),
-    "latency": Metric(key="latency", title="Latency, of the slowest link", unit="ms", scale=1e3),
-    "bandwidth": Metric(key="bandwidth", title="Bandwidth, of the narrowest link", unit="MB/s", scale=1e-6),
-}
+METRICS = (
+    Metric(key="compute", quantity="compute", title="Compute use", unit="%", scale=100.0),
+    Metric(key="memory", quantity="memory", title="Memory used", unit="%", scale=100.0),
+    Metric(key="load", quantity="load", title="Load, the highest", unit="%", scale=100.0),
+    Metric(key="temperature", quantity="temperature", title="Temperature, the highest", unit="°C"),
+    Metric(key="latency", quantity="latency", title="Latency, of the slowest link", unit="ms", scale=1e3),
+    Metric(key="bandwidth", quantity="bandwidth", title="Bandwidth, of the narrowest link", unit="MB/s", scale=1e-6),
+)
 
 
-def series_svg(nodes: Sequence[NodeFacts], roster: Roster, now_s: float) -> str:
-    """Every quantity that somebody measured; an empty string if nobody measured anything."""
-    shown = [(_with_threshold(quantity), lines) for quantity in METRICS if (lines := _lines(nodes, roster, quantity))]
+def series_svg(nodes: Sequence[NodeFacts], roster: Roster, now_s: float, rules: Sequence[Rule] = ()) -> str:
+    """Every quantity that somebody measured, with lines where rules put alerts; an empty string if nobody did."""
+    shown = [(metric, lines) for metric in with_rules(METRICS, rules) if (lines := _lines(nodes, roster, metric))]
     if not shown:
         return ""
     first = min(at for _, lines in shown for _, points in lines for at, _ in points)
@@ -49,18 +46,12 @@ def series_svg(nodes: Sequence[NodeFacts], roster: Roster, now_s: float) -> str:
     return svg.picture(COLUMNS * CHART_W, rows * CHART_H, charts_label(shown, now_s - first), parts)
 
 
-def _with_threshold(quantity: Quantity) -> Metric:
-    metric, threshold = METRICS[quantity], _THRESHOLDS.get(quantity)
-    return metric if threshold is None else msgspec.structs.replace(metric, threshold=threshold * metric.scale)
-
-
-def _lines(nodes: Sequence[NodeFacts], roster: Roster, quantity: Quantity) -> list[Line]:
-    scale = METRICS[quantity].scale
+def _lines(nodes: Sequence[NodeFacts], roster: Roster, metric: Metric) -> list[Line]:
     found: list[Line] = []
     for node in nodes:
-        points = worst((one for one in node.series if one.quantity == quantity), lowest=quantity == "bandwidth")
+        points = worst((one for one in node.series if one.quantity == metric.key), lowest=metric.key == "bandwidth")
         if points:
-            found.append((roster[node.id], [(at, value * scale) for at, value in points]))
+            found.append((roster[node.id], [(at, value * metric.scale) for at, value in points]))
     return sorted(found, key=lambda line: line[0].mark.index)
 
 

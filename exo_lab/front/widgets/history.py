@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.watching import RULES
+from exo_lab.core.telemetry import Quantity
 from exo_lab.front.text import harmless
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from exo_lab.core.messages import Stats
     from exo_lab.core.status import ClusterStatus
-    from exo_lab.core.telemetry import Quantity
     from exo_lab.core.topology import Link
+    from exo_lab.core.watching import Rule
 
 KEPT_S = 600.0  # ten minutes
 MOMENTS = 2400  # of four a second: what a history holds at most, whatever the clock says
@@ -35,6 +35,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     unit: str
     scale: float = 1.0
+    quantity: Quantity | None = None  # whose alerts are meant; None: of this there are none
     threshold: float | None = None  # in `unit`; drawn as a line
     note: str = ""
     empty: str = "not measured yet"  # what a chart without a line says
@@ -45,9 +46,17 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
-def _above(quantity: Quantity, scale: float) -> float | None:
-    """Above what there is an alert, where the user did not say otherwise."""
-    return next((rule.threshold * scale for rule in RULES if rule.quantity == quantity), None)
+def with_rules(metrics: Iterable[Metric], rules: Iterable[Rule]) -> tuple[Metric, ...]:
+    """Metrics of which there are alerts with a line where these rules put one, without where they put none."""
+    above = {rule.quantity: rule.threshold for rule in rules}
+
+    def ruled(one: Metric) -> Metric:
+        if one.quantity is None:
+            return one
+        threshold = above.get(one.quantity)
+        return msgspec.structs.replace(one, threshold=None if threshold is None else threshold * one.scale)
+
+    return tuple(map(ruled, metrics))
 
 
 METRICS: tuple[Metric, ...] = (
@@ -60,29 +69,29 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(key="stage_s", title="Stage time", unit="ms", scale=1e3, note="computing one token", empty="no tokens yet"),
     Metric(key="queue", title="Requests in progress", unit=""),
-    Metric(key="memory", title="Memory used", unit="%", scale=100.0, threshold=_above("memory", 100.0)),
+    Metric(key="memory", title="Memory used", unit="%", scale=100.0, quantity="memory"),
     Metric(
         key="compute",
         title="Compute use",
         unit="%",
         scale=100.0,
-        threshold=_above("compute", 100.0),
+        quantity="compute",
         note="FLOPs computed of those that the device could have, over 5 s",
     ),
-    Metric(key="load", title="CPU load", unit="%", scale=100.0, threshold=90.0),
+    Metric(key="load", title="CPU load", unit="%", scale=100.0),
     Metric(
         key="latency_s",
         title="Link latency",
         unit="ms",
         scale=1e3,
-        threshold=_above("latency", 1e3),
+        quantity="latency",
         note="one way, from this node",
     ),
     Metric(
         key="temperature_c",
         title="Temperature",
         unit="°C",
-        threshold=_above("temperature", 1.0),
+        quantity="temperature",
         note="of the hottest sensor, where there is one",
     ),
     Metric(

@@ -12,10 +12,11 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from exo_lab.front import html
+from exo_lab.front.files import write_file
 from exo_lab.front.panel_cluster import ClusterView
 from exo_lab.front.roster import Roster
 from exo_lab.front.view import View
-from exo_lab.front.widgets.history import METRICS, History, Metric
+from exo_lab.front.widgets.history import METRICS, History, Metric, with_rules
 from exo_lab.front.widgets.place import STILL, Place, place
 from exo_lab.front.widgets.sampler import EVERY_S, Sampler
 from exo_lab.front.widgets.telemetry_view import TelemetryView
@@ -52,7 +53,7 @@ class Telemetry(View):
     Args:
         cluster: what is watched.
         every_s: seconds between two looks; 0.25 at least.
-        metrics: what is drawn.
+        metrics: what is drawn, with lines where this node has an alert.
         history: that of another one, to go on with.
     """
 
@@ -64,7 +65,7 @@ class Telemetry(View):
         metrics: Sequence[Metric] = METRICS,
         history: History | None = None,
     ) -> None:
-        self.metrics = tuple(metrics)
+        self.metrics = with_rules(metrics, cluster.watching.rules)
         self.history = history or History()
         self.paused = False
         self._cluster = cluster
@@ -88,11 +89,9 @@ class Telemetry(View):
 
     def csv(self, path: str | Path | None = None) -> str:
         """Everything that is remembered as CSV; also written to `path` if one is given."""
-        from pathlib import Path
-
         text = self.history.csv(self.metrics)
         if path is not None:
-            Path(path).write_text(text)
+            write_file(str(path), text)
         return text
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from exo_lab.core.errors import NodeError, PeerUnreachable
 from exo_lab.core.events import Event
 from exo_lab.core.scrub import REMOVED
 from exo_lab.core.telemetry import Alert, Forecast, Series
+from exo_lab.core.watching import Watching, with_thresholds
 from exo_lab.front.picture import picture
 from exo_lab.front.report.facts import NodeFacts, PlanFacts, ReportFacts
 from exo_lab.front.report.gather import gather, versions
@@ -174,6 +175,12 @@ def test_of_many_links_the_slowest_is_drawn_and_the_narrowest():
     assert series_svg([NodeFacts(id=A)], Roster(scenes.devices()), 1.0) == ""
 
 
+def test_the_lines_of_a_report_are_this_nodes_own_thresholds():
+    rules = with_thresholds(Watching(), {"memory": 60.0}).rules
+    assert "threshold 60 %" in page(facts(rules=rules))
+    assert "threshold" not in series_svg([NodeFacts(id=A, series=(series("load"),))], Roster(scenes.devices()), 1005.0)
+
+
 # -- gathering -----------------------------------------------------------------------------------------------
 
 
@@ -216,7 +223,9 @@ def failing(*_: object) -> None:
 
 
 def test_what_cannot_be_had_is_left_out_with_its_reason(told):
+    told.watching = with_thresholds(Watching(), {"memory": 60.0})
     found = gather(told, told.doctor, last_s=60.0)
+    assert found.rules == told.watching.rules
     assert [node.id for node in found.nodes] == [A, B, C]
     assert found.nodes[0].series == (series(),)
     assert found.nodes[2].series == ()

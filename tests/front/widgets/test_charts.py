@@ -9,9 +9,10 @@ import pytest
 from bokeh.core.json_encoder import serialize_json
 from bokeh.document import Document
 
+from exo_lab.core.watching import RULES
 from exo_lab.front.roster import Roster
 from exo_lab.front.widgets.charts import DRAWN, Charts, legend_html
-from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Moment, Reading
+from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Moment, Reading, with_rules
 from tests.front import scenes
 
 
@@ -84,12 +85,12 @@ def test_more_devices_than_can_be_told_apart_are_left_to_the_table():
 
 
 def test_thresholds_are_drawn_and_lines_differ_in_more_than_colour():
-    charts = Charts(History(), named(ids(3)))
+    charts = Charts(History(), named(ids(3)), with_rules(METRICS, RULES))
     charts.push(moment(1.0, ids(3)), named(ids(3)))
-    load = charts.figures[[metric.key for metric in METRICS].index("load")]
-    spans = [one for one in load.center if type(one).__name__ == "Span"]
-    assert [span.location for span in spans] == [90.0]
-    assert len({str(one.glyph.line_dash) for one in load.renderers}) == 3
+    memory, load = (charts.figures[[metric.key for metric in METRICS].index(key)] for key in ("memory", "load"))
+    spans = [[one.location for one in drawn.center if type(one).__name__ == "Span"] for drawn in (memory, load)]
+    assert spans == [[85.0], []]
+    assert len({str(one.glyph.line_dash) for one in memory.renderers}) == 3
 
 
 def test_a_chart_without_figures_has_axes_and_says_that_there_are_none():

@@ -8,6 +8,7 @@ import pytest
 
 from exo_lab.cluster import Cluster
 from exo_lab.core.errors import NotConnected
+from exo_lab.core.watching import Watching, with_thresholds
 from exo_lab.front import hearing
 from exo_lab.front.widgets import live_telemetry, place, telemetry
 from exo_lab.node.parts import NodeOptions
@@ -37,7 +38,8 @@ def outputs(monkeypatch):
 
 @pytest.fixture
 def cluster():
-    with Cluster(NodeOptions(name="only", engine="numpy"), new_token()) as made:
+    watching = with_thresholds(Watching(), {"memory": 20.0})
+    with Cluster(NodeOptions(name="only", engine="numpy", watching=watching), new_token()) as made:
         yield made
     last = live_telemetry.watching(made)
     if last is not None and last._sampler._thread is not threading.current_thread():
@@ -54,6 +56,7 @@ def test_it_measures_at_once_and_shows_a_picture_where_nothing_can_be_live(clust
     assert "only" in data["text/plain"]
     assert "CPU load" in data["text/html"]
     assert "<script" not in data["text/html"]
+    assert "threshold 20 %" in data["text/html"]
 
 
 @pytest.mark.parametrize(("where", "said"), [("vscode", "VS Code does not show"), ("colab", "Colab does not show")])

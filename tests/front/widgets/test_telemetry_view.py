@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exo_lab.core.topology import link
+from exo_lab.core.watching import RULES, Watching, with_thresholds
 from exo_lab.front.widgets.charts_svg import POINTS, ceiling, thinned
-from exo_lab.front.widgets.history import METRIC, History, Moment, Paced, Reading, moment
+from exo_lab.front.widgets.history import METRICS, History, Moment, Paced, Reading, moment, with_rules
 from exo_lab.front.widgets.telemetry_view import NOTHING, TelemetryView
 from tests.front import scenes
 
@@ -36,13 +37,13 @@ def everyone(members=None):
 
 
 def test_the_picture_is_well_formed_and_says_in_words_what_it_shows():
-    view = TelemetryView(history(), everyone())
+    view = TelemetryView(history(), everyone(), with_rules(METRICS, RULES))
     picture = view.html()
     svg = ElementTree.fromstring(picture[picture.index("<svg") : picture.index("</svg>") + 6])
     said = svg.get("aria-label", "")
     assert "kernel-1" in said
     assert "CPU load" in said
-    assert "threshold 90 %" in picture
+    assert "threshold 85 %" in picture
     assert "emulated" in picture
 
 
@@ -99,10 +100,17 @@ def test_a_figure_above_its_threshold_is_said_in_words():
     status = scenes.status()
     made = moment(1.0, status)
     device, reading = made.readings[0]
-    busy = msgspec.structs.replace(reading, load=0.97)
+    busy = msgspec.structs.replace(reading, memory=0.97)
     hot.add(msgspec.structs.replace(made, readings=((device, busy),)), {device: "laptop"})
-    assert METRIC["load"].threshold == pytest.approx(90)
-    assert "97 (97 to 97; above 90)" in TelemetryView(hot, everyone()).text()
+    assert "97 (97 to 97; above 85)" in TelemetryView(hot, everyone(), with_rules(METRICS, RULES)).text()
+
+
+def test_lines_are_drawn_where_this_nodes_own_rules_put_an_alert_and_nowhere_else():
+    rules = with_thresholds(Watching(), {"memory": 20.0, "compute": 0.0}).rules
+    lines = {metric.key: metric.threshold for metric in with_rules(METRICS, rules) if metric.threshold is not None}
+    assert lines == {"memory": pytest.approx(20), "latency_s": pytest.approx(100), "temperature_c": pytest.approx(80)}
+    picture = TelemetryView(history(), everyone(), with_rules(METRICS, rules)).html()
+    assert re.findall(r"threshold [^<]*", picture) == ["threshold 20 %"]
 
 
 def test_a_line_ends_where_nothing_was_measured_and_begins_anew():
