@@ -5,7 +5,7 @@
  * kernel and runs no code.
  */
 
-import type { ISessionContext } from '@jupyterlab/apputils';
+import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { ConsolePanel, IConsoleTracker } from '@jupyterlab/console';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import { ISignal, Signal } from '@lumino/signaling';
@@ -13,17 +13,24 @@ import { ISignal, Signal } from '@lumino/signaling';
 import { mentionsExo } from './link';
 import { Connection, Pool } from './pool';
 
-type Host = NotebookPanel | ConsolePanel;
+/** What has a kernel and cells. */
+export type Host = NotebookPanel | ConsolePanel;
+
+/** What is used of the shell; Notebook 7 has the same. */
+export type Shell = Pick<JupyterFrontEnd.IShell, 'currentWidget' | 'currentChanged'>;
 
 export class Follower {
   constructor(
     readonly pool: Pool,
+    private readonly _shell: Shell,
     private readonly _notebooks: INotebookTracker | null,
-    consoles: IConsoleTracker | null
+    private readonly _consoles: IConsoleTracker | null
   ) {
-    _notebooks?.currentChanged.connect((_, panel) => this._follow(panel));
-    consoles?.currentChanged.connect((_, panel) => this._follow(panel));
-    this._follow(_notebooks?.currentWidget ?? consoles?.currentWidget ?? null);
+    // A tracker tells of its own widgets only: who comes back to a notebook from a console changes no notebook.
+    for (const source of [_shell, _notebooks, _consoles]) {
+      source?.currentChanged?.connect(() => this._turn());
+    }
+    this._turn();
   }
 
   /** The connection to the followed kernel; null where there is none. */
@@ -42,28 +49,40 @@ export class Follower {
     void this._current?.link.attach();
   }
 
-  /** The connection of the notebook that contains a node, for views in outputs. */
-  connectionAt(node: Node): Connection | null {
-    const panel = this._notebooks?.find(one => one.node.contains(node)) ?? null;
-    const kernel = panel?.sessionContext.session?.kernel ?? null;
-    return panel === null || kernel === null ? null : this.pool.of(kernel, titleOf(panel));
+  /** The notebook with an id; null if it is not open. */
+  notebook(id: string): NotebookPanel | null {
+    return this._notebooks?.find(one => one.id === id) ?? null;
   }
 
-  /** Insert a cell below the active one; run it if asked. False where there is no notebook and no console. */
-  async insert(code: string, run: boolean): Promise<boolean> {
-    const host = this._host;
-    if (host === null) {
+  /** The notebook or console that contains a node, for views in outputs. */
+  hostAt(node: Node): Host | null {
+    const contains = (host: Host): boolean => host.node.contains(node);
+    return this._notebooks?.find(contains) ?? this._consoles?.find(contains) ?? null;
+  }
+
+  /** The connection to the kernel of a notebook or console; null while it has none. */
+  connectionOf(host: Host): Connection | null {
+    const kernel = host.sessionContext.session?.kernel ?? null;
+    return kernel === null ? null : this.pool.of(kernel, titleOf(host));
+  }
+
+  /**
+   * Insert a cell below the active one, of the followed notebook or console if no other is given; run it if asked. False
+   * where there is none.
+   */
+  async insert(code: string, run: boolean, into: Host | null = this._host): Promise<boolean> {
+    if (into === null) {
       return false;
     }
-    if (!isNotebook(host)) {
+    if (!isNotebook(into)) {
       if (run) {
-        await host.console.inject(code);
-      } else if (host.console.promptCell !== null) {
-        host.console.promptCell.model.sharedModel.setSource(code);
+        await into.console.inject(code);
+      } else if (into.console.promptCell !== null) {
+        into.console.promptCell.model.sharedModel.setSource(code);
       }
       return true;
     }
-    const notebook = host.content;
+    const notebook = into.content;
     const active = notebook.activeCell;
     // An empty code cell is used; a person who has just opened a notebook is in one.
     if (
@@ -75,49 +94,53 @@ export class Follower {
     }
     notebook.activeCell?.model.sharedModel.setSource(code);
     if (run) {
-      await NotebookActions.run(notebook, host.sessionContext);
+      await NotebookActions.run(notebook, into.sessionContext);
     }
     return true;
   }
 
+  /** Where the person is now; where that has no kernel (a text, the dashboard), the one before stays followed. */
+  private _turn(): void {
+    const widget = this._shell.currentWidget;
+    if (widget !== null && this._notebooks?.has(widget)) {
+      this._follow(widget as NotebookPanel);
+    } else if (widget !== null && this._consoles?.has(widget)) {
+      this._follow(widget as ConsolePanel);
+    } else if (this._host === null) {
+      this._follow(this._notebooks?.currentWidget ?? this._consoles?.currentWidget ?? null);
+    }
+  }
+
   private _follow(host: Host | null): void {
-    if (host === null || host === this._host) {
-      if (this._host?.isDisposed !== false) {
-        this._set(null, null);
-      }
+    if (host === null || host === this._host || host.isDisposed) {
       return;
     }
-    const session = host.sessionContext;
-    this._set(host, null);
+    this._host = host;
     if (!this._known.has(host)) {
       this._known.add(host);
-      session.kernelChanged.connect(() => this._kernelChanged(host, session));
+      host.sessionContext.kernelChanged.connect(() => this._kernelChanged(host));
       host.disposed.connect(() => {
         if (this._host === host) {
-          this._set(null, null);
+          this._host = null;
+          this._turn();
+          this._kernelChanged(this._host);
         }
       });
     }
-    this._kernelChanged(host, session);
+    this._kernelChanged(host);
   }
 
-  private _kernelChanged(host: Host, session: ISessionContext): void {
+  private _kernelChanged(host: Host | null): void {
     if (this._host !== host) {
       return;
     }
-    const kernel = session.session?.kernel ?? null;
-    const connection = kernel === null ? null : this.pool.of(kernel, titleOf(host));
-    this._set(host, connection);
-    if (connection !== null && (this._seen || (isNotebook(host) && speaksOfExo(host)))) {
-      void connection.link.attach();
-    }
-  }
-
-  private _set(host: Host | null, connection: Connection | null): void {
-    this._host = host;
+    const connection = host === null ? null : this.connectionOf(host);
     if (connection !== this._current) {
       this._current = connection;
       this._changed.emit();
+    }
+    if (connection !== null && host !== null && (this._seen || (isNotebook(host) && speaksOfExo(host)))) {
+      void connection.link.attach();
     }
   }
 

@@ -8,7 +8,7 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import type { Message } from '@lumino/messaging';
 import * as React from 'react';
 
-import { Follower } from './follower';
+import type { Follower, Host } from './follower';
 import { GenerationView } from './generationView';
 import { HeatView } from './heatView';
 import { ClusterModel, EMPTY, reduce, State } from './model';
@@ -38,19 +38,65 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
 
   protected override onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
-    this.update(); // only now is it known in which notebook it stands
+    this._enter(); // only now is it known in which notebook it stands
+  }
+
+  protected override onBeforeDetach(message: Message): void {
+    this._leave();
+    super.onBeforeDetach(message);
   }
 
   protected override render(): React.ReactElement | null {
     if (this._output === null) {
       return null;
     }
-    const connection = this._follower.connectionAt(this.node);
-    void connection?.link.attach();
-    return <Shown output={this._output} connection={connection} trans={this._trans} />;
+    return (
+      <Shown
+        output={this._output}
+        connection={this._connection}
+        outside={this._host === null}
+        trans={this._trans}
+      />
+    );
+  }
+
+  /** Follow the kernel of the notebook or console that it stands in; it may get one later, and another one after that. */
+  private _enter(): void {
+    const host = this._follower.hostAt(this.node);
+    this._host = host;
+    if (host === null) {
+      this._follower.changed.connect(this._followedChanged, this);
+      this._followedChanged();
+    } else {
+      host.sessionContext.kernelChanged.connect(this._kernelChanged, this);
+      this._kernelChanged();
+    }
+  }
+
+  private _leave(): void {
+    this._host?.sessionContext.kernelChanged.disconnect(this._kernelChanged, this);
+    this._follower.changed.disconnect(this._followedChanged, this);
+    this._host = this._connection = null;
+  }
+
+  private _kernelChanged(): void {
+    this._connection = this._host && this._follower.connectionOf(this._host);
+    void this._connection?.link.attach();
+    this.update();
+  }
+
+  /** Outside of a notebook (a view that was made of an output): the kernel of the output, once a person was in it. */
+  private _followedChanged(): void {
+    const known = this._connection;
+    if (known === null || known.link.isDisposed || !isFrom(this._output, known)) {
+      this._connection = this._follower.current;
+      this.update();
+    }
   }
 
   private _output: OutputView | null = null;
+  private _host: Host | null = null;
+  private _connection: Connection | null = null;
 }
 
 /**
@@ -63,25 +109,40 @@ function keepKeys(event: FocusEvent): void {
   }
 }
 
+/** Was an output made by the kernel of a connection, as the node that it is now? */
+function isFrom(output: OutputView | null, connection: Connection): boolean {
+  const node = connection.link.model.state.status?.node_id;
+  return node !== undefined && node === output?.snapshot.status?.node_id;
+}
+
 const nothing = new ClusterModel();
 
 interface ShownProps {
   readonly output: OutputView;
   readonly connection: Connection | null;
+  /** It stands in no notebook and no console: only the kernel that made it is its own. */
+  readonly outside: boolean;
   readonly trans: Trans;
 }
 
 function Shown(props: ShownProps): React.ReactElement {
-  const { output, connection, trans } = props;
+  const { output, connection, outside, trans } = props;
   const model = connection?.link.model ?? nothing;
   useSignal(model.changed);
-  const live = connection !== null && model.state.phase === 'connected' && model.state.mismatch === null;
+  const connected = model.state.phase === 'connected' && model.state.mismatch === null;
+  const live = connection !== null && connected && (!outside || isFrom(output, connection));
   const [past] = React.useState<State>(() => reduce(EMPTY, output.snapshot));
   const state = live ? model.state : past;
   return (
     <div className="jp-ExoLab-panel">
       {!live && (
-        <p className="jp-ExoLab-hint">{trans.__('A picture of the past: the kernel is not connected.')}</p>
+        <p className="jp-ExoLab-hint">
+          {outside
+            ? trans.__(
+                'A picture of the past: outside of its notebook it moves once you are in that notebook.'
+              )
+            : trans.__('A picture of the past: the kernel is not connected.')}
+        </p>
       )}
       {output.view === 'heatmap' && <HeatView output={output} state={state} live={live} trans={trans} />}
       {output.view === 'topology' && <TopologyView state={state} trans={trans} />}

@@ -41,6 +41,6 @@ export const base: JupyterFrontEndPlugin<IExoLab> = {
       );
     }
     const server = new ServerWatch(() => openSocket(app.serviceManager.serverSettings));
-    return { follower: new Follower(pool, notebooks, consoles), server, trans };
+    return { follower: new Follower(pool, app.shell, notebooks, consoles), server, trans };
   }
 };

@@ -1,13 +1,16 @@
 /** Every action as a command: for the palette, the toolbar, menus and keyboard shortcuts. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette } from '@jupyterlab/apputils';
+import { ICommandPalette, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
+import type { NotebookPanel } from '@jupyterlab/notebook';
+import { CommandToolbarButton } from '@jupyterlab/ui-components';
 
 import { Commands, CONNECT_CODE, SNIPPETS } from '../commands';
 import { exoIcon } from '../icons';
 import { isGenerating } from '../model';
 import { IExoLab } from '../tokens';
 
+const TOOLBAR_ITEM = 'exo-lab-connect'; // its place in the toolbar is in schema/plugin.json
 const NO_ARGS = { args: { type: 'object', properties: {} } } as const;
 
 export const commands: JupyterFrontEndPlugin<void> = {
@@ -15,21 +18,39 @@ export const commands: JupyterFrontEndPlugin<void> = {
   description: 'Commands: make a kernel a node, stop a generation, insert code.',
   autoStart: true,
   requires: [IExoLab],
-  optional: [ICommandPalette],
-  activate: (app: JupyterFrontEnd, exo: IExoLab, palette: ICommandPalette | null): void => {
+  optional: [ICommandPalette, IToolbarWidgetRegistry],
+  activate: (
+    app: JupyterFrontEnd,
+    exo: IExoLab,
+    palette: ICommandPalette | null,
+    toolbar: IToolbarWidgetRegistry | null
+  ): void => {
     const { follower, trans } = exo;
     const category = 'exo_lab';
     app.commands.addCommand(Commands.connect, {
       label: trans.__('Make this kernel a node'),
       caption: trans.__('Insert a cell with %exo connect and run it'),
       icon: exoIcon,
-      describedBy: NO_ARGS,
-      isEnabled: () => {
-        const state = follower.current?.link.model.state;
-        return state !== undefined && state.phase !== 'other-language' && state.phase !== 'dead';
+      describedBy: {
+        args: {
+          type: 'object',
+          properties: {
+            notebook: { type: 'string', description: 'Id of the notebook; the one that is followed if none' }
+          }
+        }
       },
-      execute: async () => {
-        const inserted = await follower.insert(CONNECT_CODE, true);
+      isEnabled: ({ notebook }) => {
+        const host = notebook === undefined ? null : follower.notebook(String(notebook));
+        const connection = notebook === undefined ? follower.current : host && follower.connectionOf(host);
+        const phase = connection?.link.model.state.phase;
+        return phase !== undefined && phase !== 'other-language' && phase !== 'dead';
+      },
+      execute: async ({ notebook }) => {
+        const host = notebook === undefined ? undefined : follower.notebook(String(notebook));
+        if (host) {
+          app.shell.activateById(host.id); // so that it is the one that the panel shows
+        }
+        const inserted = await follower.insert(CONNECT_CODE, true, host);
         // What a kernel says while its connection is being restored can be lost; the cell's end is not.
         follower.look();
         return inserted;
@@ -69,6 +90,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
         return snippet === undefined ? false : follower.insert(snippet.code, false);
       }
     });
+    toolbar?.addFactory('Notebook', TOOLBAR_ITEM, (panel: NotebookPanel) => connectButton(app, panel));
     if (palette !== null) {
       for (const command of [Commands.connect, Commands.stop, Commands.refresh]) {
         palette.addItem({ command, category });
@@ -88,3 +110,23 @@ export const commands: JupyterFrontEndPlugin<void> = {
     watched?.changed.connect(enabledChanged);
   }
 };
+
+/** The toolbar's button acts on the notebook that it stands in, which need not be the one that has the focus. */
+function connectButton({ commands }: JupyterFrontEnd, panel: NotebookPanel): CommandToolbarButton {
+  const { sessionContext, toolbar } = panel;
+  const enabledChanged = (): void => commands.notifyCommandChanged(Commands.connect);
+  sessionContext.kernelChanged.connect(enabledChanged);
+  sessionContext.statusChanged.connect(enabledChanged);
+  return new CommandToolbarButton({
+    commands,
+    id: Commands.connect,
+    args: {
+      toolbar: true,
+      get notebook() {
+        return panel.id; // given to it only after its toolbar is made
+      }
+    },
+    label: '',
+    noFocusOnClick: toolbar.noFocusOnClick
+  });
+}
