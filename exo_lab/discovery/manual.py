@@ -8,7 +8,7 @@ The file is TOML, one table a peer:
     kind = "ethernet"            # optional: what the link is
 
 EXO's JSON form (`{"peers": {"id": {"address": ..., "port": ...}}}`) is read too. A file with mistakes keeps the peers
-that are right: losing all of them for one typing error would lose the cluster.
+that are right: losing all of them for one typing error would lose the cluster. Hosts may be names (`names`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.topology import LinkKind
 from exo_lab.discovery.base import Found
+from exo_lab.discovery.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -140,42 +141,52 @@ class ManualPeers:
         path: the file.
         every_s: how often it looks whether the file has changed.
         wait: how it waits between two looks; a test hands in its own.
+        names: looks names up.
     """
 
     name = "manual"
 
     def __init__(
-        self, path: Path, *, every_s: float = LOOK_EVERY_S, wait: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self,
+        path: Path,
+        *,
+        every_s: float = LOOK_EVERY_S,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        names: Names | None = None,
     ) -> None:
         self.path = path
-        self._every_s, self._wait = every_s, wait
-        self._problems: tuple[str, ...] = ()
+        self._every_s, self._wait, self._names = every_s, wait, names or Names()
+        self._mistakes: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """The mistakes in the file."""
-        return self._problems
+        """The mistakes in the file, and the names in it that are not found."""
+        return (*self._mistakes, *self._names.problems)
 
     async def watch(self, card: NodeCard) -> AsyncIterator[Sequence[Found]]:
         """Yield the file's peers at once and whenever they change. A peer that is this node itself is left out."""
         text: str | None = None
+        peers: tuple[Found, ...] = ()
         seen: tuple[Found, ...] | None = None
-        while True:
-            try:
-                now_text = self._read()
-            except (OSError, UnicodeDecodeError) as exc:
-                now_text, now = None, ()
-                self._problems = (f"{self.path} cannot be read: {exc}. Write one [peers.NAME] table a peer there.",)
-            else:
-                now = seen or ()
-                if now_text != text:
-                    now = self._parse(now_text, seen or ())
-            now = tuple(found for found in now if found.address != card.control)
-            text = now_text
-            if now != seen:
-                seen = now
-                yield now
-            await self._wait(self._every_s)
+        told: tuple[str, ...] = ()
+        try:
+            while True:
+                try:
+                    now_text = self._read()
+                except (OSError, UnicodeDecodeError) as exc:
+                    now_text, peers = None, ()
+                    self._mistakes = (f"{self.path} cannot be read: {exc}. Write one [peers.NAME] table a peer there.",)
+                else:
+                    if now_text != text:
+                        peers = self._parse(now_text, peers)
+                text = now_text
+                now = tuple(one for one in await self._names.resolve(peers) if one.address != card.control)
+                if now != seen or self.problems != told:
+                    seen, told = now, self.problems
+                    yield now
+                await self._wait(self._every_s)
+        finally:
+            await self.close()
 
     def _read(self) -> str:
         with self.path.open("rb") as file:
@@ -189,35 +200,50 @@ class ManualPeers:
             peers = parse_peers(text, self.path.name)
         except ConfigError as exc:
             # Half-written, most likely: what was known stays until the file can be read again.
-            self._problems = (str(exc),)
+            self._mistakes = (str(exc),)
             return before
-        self._problems = peers.mistakes
+        self._mistakes = peers.mistakes
         return peers.found
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """End what is being looked up. Idempotent."""
+        await self._names.close()
 
 
 class GivenPeers:
-    """See `Discovery`. Addresses that are known when the node starts; they never change.
+    """See `Discovery`. Addresses that are known when the node starts; the names in them are looked up now and then.
 
     Args:
         addresses: control endpoints, `tcp://host:port`.
         wait: how it waits for ever; a test hands in its own.
+        names: looks names up.
     """
 
     name = "given"
-    problems: tuple[str, ...] = ()
 
-    def __init__(self, addresses: Sequence[str], wait: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        self._addresses, self._wait = tuple(addresses), wait
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        names: Names | None = None,
+    ) -> None:
+        self._given = tuple(Found(address=one, source="given at start") for one in addresses)
+        self._wait, self._names = wait, names or Names()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The names that are not found."""
+        return self._names.problems
 
     async def watch(self, card: NodeCard) -> AsyncIterator[Sequence[Found]]:
         """Yield the addresses, now and every few seconds, so that a peer that was not up yet is greeted again."""
-        found = tuple(Found(address=one, source="given at start") for one in self._addresses if one != card.control)
-        while True:
-            yield found
-            await self._wait(GREET_EVERY_S)
+        try:
+            while True:
+                yield tuple(one for one in await self._names.resolve(self._given) if one.address != card.control)
+                await self._wait(GREET_EVERY_S)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """End what is being looked up. Idempotent."""
+        await self._names.close()

@@ -40,7 +40,7 @@ def tune(socket: zmq.Socket[Any], *, high_water_mark: int, max_part_bytes: int) 
 
 
 def bind(socket: zmq.Socket[Any], host: str, port: int = 0) -> str:
-    """Listen, and return the address for others. Port 0: any free one.
+    """Listen, and return the IP address and port for others. Port 0: any free one.
 
     Raises:
         TransportError: the host is not one of this machine's, or the port is taken.
@@ -56,24 +56,36 @@ def bind(socket: zmq.Socket[Any], host: str, port: int = 0) -> str:
             f"cannot listen on {host} port {port or 'any'}: {exc}. Give an address of this machine and a free port."
         ) from exc
     chosen = socket.getsockopt(zmq.LAST_ENDPOINT)
-    chosen_port = (chosen.decode() if isinstance(chosen, bytes) else str(chosen)).rstrip("\0").rpartition(":")[2]
-    return f"tcp://{_advertised(bare)}:{chosen_port}"
+    text = (chosen.decode() if isinstance(chosen, bytes) else str(chosen)).rstrip("\0").removeprefix("tcp://")
+    address, _, chosen_port = text.rpartition(":")
+    return f"tcp://{_advertised(address.strip('[]'))}:{chosen_port}"
 
 
 def connect(socket: zmq.Socket[Any], address: str) -> None:
     """Begin to connect; ZeroMQ goes on trying.
 
+    Names are refused, but for `localhost`: ZeroMQ looks them up in the thread that carries every connection of this
+    node, and any peer may write one in its card.
+
     Raises:
-        PeerUnreachable: the address is not `tcp://host:port`.
+        PeerUnreachable: the address is not `tcp://host:port` with an IP address as the host.
     """
     match = _ENDPOINT.fullmatch(address)
     # Anything but tcp is refused: an address comes from a peer, and inproc: or ipc: would reach into this machine.
     if match is None or not 0 < int(match[2]) < 65536:
         raise PeerUnreachable(f"{address[:200]!r} is not an address of the form tcp://host:port")
-    if match[1].startswith("["):
+    host = match[1] if match[1] != "localhost" else "127.0.0.1"
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError as exc:
+        raise PeerUnreachable(
+            f"{address[:200]} names its machine; nodes connect to IP addresses only. Is it exo_lab that runs there? It "
+            "announces addresses; in a peers file and after --peers names are looked up."
+        ) from exc
+    if host.startswith("["):
         socket.setsockopt(zmq.IPV6, 1)
     try:
-        socket.connect(address)
+        socket.connect(f"tcp://{host}:{match[2]}")
     except zmq.ZMQError as exc:
         raise PeerUnreachable(f"cannot connect to {address}: {exc}") from exc
 
@@ -93,11 +105,8 @@ def _of_some_interface(family: int, fallback: str) -> str:
 
 
 def _advertised(host: str) -> str:
-    """How others write the address of a listener on `host`: a wildcard becomes the outward address."""
-    try:
-        parsed = ipaddress.ip_address(host)
-    except ValueError:
-        return host
+    """How others write the address of a listener on an IP address: a wildcard becomes the outward address."""
+    parsed = ipaddress.ip_address(host)
     if not parsed.is_unspecified:
         return f"[{host}]" if parsed.version == 6 else host
     family, target, fallback = (

@@ -12,6 +12,7 @@ from exo_lab.core.device import Device
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.messages import NodeCard
 from exo_lab.discovery.manual import GivenPeers, ManualPeers, parse_peers
+from exo_lab.discovery.names import Names
 
 CARD = NodeCard(device=Device(id="me", name="me"), control="tcp://127.0.0.1:5000", data="")
 WITHIN_S = 10.0
@@ -130,9 +131,11 @@ def test_a_half_written_file_keeps_the_peers_that_were_known(tmp_path):
         async with asyncio.timeout(WITHIN_S):
             await waits.get()
             looks.put_nowait(None)
-            await waits.get()  # it has looked, and waits for the next time
+            assert len(await again) == 2  # told again for the problem; the two are still there
         assert "line 1" in manual.problems[0]
-        assert not again.done()  # nothing changed: the two are still there
+        again = asyncio.ensure_future(anext(watching))
+        async with asyncio.timeout(WITHIN_S):
+            await waits.get()
         path.write_text(GOOD.replace("laptop", "tower"))
         looks.put_nowait(None)
         async with asyncio.timeout(WITHIN_S):
@@ -162,6 +165,49 @@ def test_given_peers_are_told_again_and_again_so_that_a_late_one_is_greeted():
         watching = GivenPeers(["tcp://127.0.0.1:5000", "tcp://127.0.0.1:7"], wait).watch(CARD)
         for _ in range(3):
             assert [one.address for one in await next_of(watching)] == ["tcp://127.0.0.1:7"]
+        await watching.aclose()
+
+    asyncio.run(run())
+
+
+def test_names_in_a_file_become_addresses_and_one_that_is_not_found_is_a_problem_that_goes_away(tmp_path):
+    path = tmp_path / "peers.toml"
+    path.write_text(GOOD + '\n[peers.shed]\naddress = "shed.lan"\nport = 5\n')
+
+    async def run():
+        now, book = [0.0], {}
+
+        async def look_up(host: str) -> str:
+            if host not in book:
+                raise OSError("no such name")
+            return book[host]
+
+        manual = ManualPeers(path, every_s=0.001, names=Names(look_up, now=lambda: now[0]))
+        watching = manual.watch(CARD)
+        assert [one.name for one in await next_of(watching)] == ["gpu-box", "laptop"]
+        assert manual.problems == (
+            "peers.toml, peer 'shed': the name shed.lan cannot be looked up (no such name). Check its spelling, or "
+            "give that machine's IP address.",
+        )
+        book["shed.lan"], now[0] = "10.0.0.7", 100.0
+        assert [one.address for one in await next_of(watching)][2] == "tcp://10.0.0.7:5"
+        assert manual.problems == ()
+        await watching.aclose()
+
+    asyncio.run(run())
+
+
+def test_names_that_are_given_at_start_become_addresses():
+    async def run():
+        async def wait(_: float) -> None:
+            return
+
+        async def look_up(host: str) -> str:
+            return {"shed": "10.0.0.7", "myself": "127.0.0.1"}[host]
+
+        addresses = ["tcp://shed:5", "tcp://myself:5000", "nonsense"]
+        watching = GivenPeers(addresses, wait, Names(look_up)).watch(CARD)
+        assert [one.address for one in await next_of(watching)] == ["tcp://10.0.0.7:5", "nonsense"]
         await watching.aclose()
 
     asyncio.run(run())
