@@ -215,6 +215,7 @@ class Cluster(Answers, Measurements):
             return
         self._closed = True
         try:
+            self._end_callers()
             self.export(prometheus=OFF, otlp=OFF)
             if self._kernels is not None:
                 self._kernels.close()

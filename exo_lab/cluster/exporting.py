@@ -46,6 +46,7 @@ class Exports:
     _thread: ControlThread
 
     def __init__(self) -> None:
+        super().__init__()
         self._exporting = threading.Lock()
         self._metrics: Metrics | None = None
         self._scraped: Scraped | None = None

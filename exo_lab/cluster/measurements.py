@@ -39,6 +39,10 @@ class Measurements:
     node: Node
     _thread: ControlThread
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._callers: set[AlertCaller] = set()
+
     @property
     def watching(self) -> Watching:
         """How often this node measures, and what is too much of it."""
@@ -136,18 +140,29 @@ class Measurements:
         return answer.events
 
     def on_alert(self, function: AlertFunction) -> Callable[[], None]:
-        """Call `function(alert)` when an alert of any node is raised, acknowledged, or cleared (see `Alert.state`).
+        """Call `function(alert)` when an alert of any node changes its state (see `Alert`).
 
         In a thread of its own, one call at a time: it may take its time. What it raises is among the cluster's
-        problems, and it is called again for the next alert. It is called at once for those that are there already.
+        problems, and it is called again for the next alert. It is called at once for those that are there already, and
+        no more once this node has left the cluster.
 
         Returns:
             A function that ends it.
         """
         caller = AlertCaller(self.node, function)
+        self._callers.add(caller)
         self.node.listeners.add(caller)
         caller("alerts")
-        return caller.close
+
+        def end() -> None:
+            self._callers.discard(caller)
+            caller.close()
+
+        return end
+
+    def _end_callers(self) -> None:
+        while self._callers:
+            self._callers.pop().close()
 
 
 class AlertCaller:
@@ -172,8 +187,8 @@ class AlertCaller:
         if what not in ("alerts", "nodes"):
             return
         with self._lock:
-            now = alerts_of(self._node)
-            changed, self._known = changes(self._known, now), now
+            now, there = alerts_of(self._node), self._node.members.there(self._node.id)
+            changed, self._known = changes(self._known, now, there), now
         for alert in changed:
             try:
                 self._waiting.put_nowait(alert)

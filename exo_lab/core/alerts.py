@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from exo_lab.core.watching import Rule, Watching
 
 
+LINK = ("latency", "bandwidth")  # of them, `about` is a peer
+
+
 class Calm(msgspec.Struct, frozen=True):
     """Not above the threshold."""
 
@@ -119,13 +122,25 @@ def without(board: Board, quantity: Quantity, present: Set[str]) -> Board:
     return board if len(kept) == len(board.watched) else msgspec.structs.replace(board, watched=kept)
 
 
-def changes(before: Iterable[Alert], after: Iterable[Alert]) -> tuple[Alert, ...]:
-    """Alerts whose state is another one now; those that are gone come as cleared."""
+def changes(before: Iterable[Alert], after: Iterable[Alert], there: Set[str]) -> tuple[Alert, ...]:
+    """Alerts whose state is another one now; those that are gone come as cleared, or as lost with a node.
+
+    Args:
+        before: what there was.
+        after: what there is.
+        there: ids of the nodes that are there now.
+    """
     states: dict[str, AlertState] = {alert.id: alert.state for alert in before}
     now = {alert.id: alert for alert in after}
     changed = [alert for alert in now.values() if states.get(alert.id) != alert.state]
-    gone = [msgspec.structs.replace(alert, state="cleared") for alert in before if alert.id not in now]
+    gone = [msgspec.structs.replace(alert, state=_end(alert, there)) for alert in before if alert.id not in now]
     return (*changed, *gone)
+
+
+def _end(alert: Alert, there: Set[str]) -> AlertState:
+    """A node that is gone took its troubles along; it did not get over them."""
+    meant = {alert.node, alert.about} if alert.quantity in LINK else {alert.node}
+    return "cleared" if meant <= there else "lost"
 
 
 def _with(board: Board, key: Key, one: Watched) -> Board:

@@ -14,7 +14,7 @@ import msgspec
 # compute, memory, load: shares in [0, 1]; latency: seconds one way; bandwidth: bytes/s; temperature: degrees Celsius.
 Quantity = Literal["compute", "memory", "latency", "bandwidth", "temperature", "load"]
 QUANTITIES: tuple[str, ...] = get_args(Quantity)
-AlertState = Literal["raised", "acknowledged", "cleared"]
+AlertState = Literal["raised", "acknowledged", "cleared", "lost"]
 
 MAX_TOLD = 64  # samples, alerts, forecasts that one node is believed at a time
 MAX_NAME = 64  # characters of an id
@@ -40,7 +40,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Something has been above its threshold for long enough. `node` is the id of who noticed it, of itself.
 
-    `since_s` is when it went above, `value` the latest reading. `id` is what one acknowledges it by.
+    `since_s` is when it went above, `value` the latest reading. `id` is what one acknowledges it by. `state` is
+    "cleared" once it is over, and "lost" where nobody can tell: a node that it is of, or about, is not there any more.
     """
 
     id: str

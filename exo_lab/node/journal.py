@@ -81,7 +81,7 @@ class Journal:
 
     def _alerts_changed(self) -> None:
         now = self._node.sensing.vitals.alerts
-        for alert in changes(self._alerts, now):
+        for alert in changes(self._alerts, now, self._node.members.there(self._node.id)):
             about = f" ({alert.about})" if alert.about else ""
             value = f"{alert.value:.3g}, threshold {alert.threshold:.3g}"
             self._note("alerts", f"{alert.quantity}{about} {alert.state}: {value} ({alert.id})")

@@ -72,6 +72,10 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
         """Peers that are not lost, sorted by id."""
         return tuple(self.peers[key] for key in sorted(self.peers) if self.peers[key].liveness != "lost")
 
+    def there(self, me: str) -> frozenset[str]:
+        """The ids of all of them, and of this node."""
+        return frozenset({me, *(peer.id for peer in self.alive())})
+
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """A verified card came."""

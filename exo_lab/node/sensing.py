@@ -31,7 +31,6 @@ MAX_POINTS = 1000  # of one series that is told to a peer
 MAX_SERIES = 256
 IDLE_S = 60.0  # between two looks where every sensor is off
 SUBJECT = "history"
-LINK = ("latency", "bandwidth")
 
 
 class Sensing:
@@ -131,7 +130,7 @@ class Sensing:
 
     def _tell(self) -> None:
         before = self.vitals
-        own = [sample for (quantity, _), sample in sorted(self._latest.items()) if quantity not in LINK]
+        own = [sample for (quantity, _), sample in sorted(self._latest.items()) if quantity not in alerts.LINK]
         self.vitals = Vitals(samples=tuple(own), alerts=self._board.alerts, forecasts=self._foresight.forecasts)
         if warnings_of(before) != warnings_of(self.vitals):
             self._node.alerts_changed()

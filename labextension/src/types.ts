@@ -316,7 +316,8 @@ export interface RopeScaling {
 /**
  * Something has been above its threshold for long enough. `node` is the id of who noticed it, of itself.
  *
- * `since_s` is when it went above, `value` the latest reading. `id` is what one acknowledges it by.
+ * `since_s` is when it went above, `value` the latest reading. `id` is what one acknowledges it by. `state` is
+ * "cleared" once it is over, and "lost" where nobody can tell: a node that it is of, or about, is not there any more.
  */
 export interface Alert {
   readonly id: string;
@@ -326,7 +327,7 @@ export interface Alert {
   readonly value: number;
   readonly threshold: number;
   readonly since_s: number;
-  readonly state: 'acknowledged' | 'cleared' | 'raised';
+  readonly state: 'acknowledged' | 'cleared' | 'lost' | 'raised';
 }
 
 /**

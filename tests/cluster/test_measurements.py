@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -55,10 +57,27 @@ def test_an_alert_reaches_every_node_and_the_users_function_and_can_be_acknowled
     assert calls.get(timeout=WITHIN_S).state == "acknowledged"
     assert [alert.state for alert in loud.alerts()] == ["acknowledged"]
     loud.close()
-    assert calls.get(timeout=WITHIN_S).state == "cleared"
+    assert calls.get(timeout=WITHIN_S).state == "lost"
     end()
     end()
     assert calls.empty()
+
+
+def test_leaving_the_cluster_ends_the_users_function_with_its_thread(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXO_LAB_HISTORY", str(tmp_path))
+    before, calls, closed = set(threading.enumerate()), queue.Queue(), []
+    for _ in range(2):
+        with Cluster(NodeOptions(name="loud", engine="numpy", watching=LOUD), new_token()) as made:
+            made.on_alert(calls.put)
+            made.on_alert(print)()  # ended before
+            assert calls.get(timeout=WITHIN_S).state == "raised"
+            assert [one.name for one in threading.enumerate()].count("exo-alerts") == 1
+            closed.append(weakref.ref(made.node))
+        assert [one for one in set(threading.enumerate()) - before if one.name == "exo-alerts"] == []
+    assert calls.empty()
+    del made
+    gc.collect()
+    assert [one() for one in closed] == [None, None]
 
 
 def test_what_the_users_function_raises_is_told_and_it_is_called_again(pair):

@@ -59,7 +59,7 @@ def test_an_alert_is_cleared_once_and_only_after_its_duration_below(values):
     boards = run(values)
     ended: list[str] = []
     for at, (before, now) in enumerate(zip([Board(node="abcdef"), *boards], boards, strict=False)):
-        for alert in changes(before.alerts, now.alerts):
+        for alert in changes(before.alerts, now.alerts, {"abcdef"}):
             if alert.state == "cleared":
                 ended.append(alert.id)
                 assert all(value < RULE.clear for value in values[at - 4 : at + 1])
@@ -104,7 +104,15 @@ def test_what_belongs_to_a_peer_ends_with_it():
         board = observe(board, Watching(rules=(rule,)), Sample(1.0, "latency", 0.2, peer))
     left = without(board, "latency", {"b"})
     assert [alert.about for alert in left.alerts] == ["b"]
-    assert [(alert.about, alert.state) for alert in changes(board.alerts, left.alerts)] == [("c", "cleared")]
+    ended = changes(board.alerts, left.alerts, {"abcdef", "b"})
+    assert [(alert.about, alert.state) for alert in ended] == [("c", "lost")]
+
+
+@pytest.mark.parametrize(("there", "state"), [({"abcdef"}, "cleared"), (set(), "lost")])
+def test_an_alert_that_ends_with_its_node_is_not_called_cleared(there, state):
+    before = run([0.9] * 10)[-1].alerts
+    assert [alert.state for alert in changes(before, (), there)] == [state]
+    assert [alert.state for alert in changes((), before, {"abcdef"})] == ["raised"]  # back again, it is news
 
 
 # -- settings --------------------------------------------------------------------------------------------------
