@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def planned_move(cluster: Models, layers: str | tuple[int, int], node: str, old: Plan) -> Plan:
     """See `Cluster.move`."""
-    (device,) = planner.select(cluster.node.topology.devices, (node,))
+    (device,) = planner.select(cluster.node.topology.residents.devices, (node,))
     start, end = layers_of(layers) if isinstance(layers, str) else layers
     return moved(old, start, end, device.id)
 

@@ -137,15 +137,13 @@ class Cluster(Answers, Measurements):
         self,
         target: str = "all",
         *,
-        without: Sequence[str] = (),
         while_busy: bool = False,
         progress: TestProgress = lambda *_: None,
     ) -> NetworkReport:
-        """Have nodes test their links, one after the other: a second or so for each way between two nodes.
+        """Have nodes test their links, one after the other: a second or so for each way between two nodes that stay.
 
         Args:
             target: "all" for every pair, or a node's name or id for the ways from and to it.
-            without: ids of nodes that are left out.
             while_busy: also on nodes that are computing answers; that slows them down, and the figures are of then.
             progress: called with (node name, links done, of how many, what), in the control thread.
 
@@ -154,9 +152,7 @@ class Cluster(Answers, Measurements):
         """
         from exo_lab.cluster import network
 
-        self.network_report = network.test(
-            self, self._thread, target, without, while_busy=while_busy, progress=progress
-        )
+        self.network_report = network.test(self, self._thread, target, while_busy=while_busy, progress=progress)
         return self.network_report
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
@@ -169,7 +165,7 @@ class Cluster(Answers, Measurements):
         return lambda: self.node.listeners.discard(listener)
 
     def wait_for(self, count: int, timeout_s: float = 30.0) -> tuple[NodeStatus, ...]:
-        """Wait until `count` nodes are alive, this one included.
+        """Wait until `count` nodes are alive, this one included; who only visits does not count.
 
         Raises:
             NodeError: fewer after `timeout_s`; says who is there and what was wrong with the others.

@@ -48,6 +48,7 @@ def connect(
     sensors: str | None = None,
     thresholds: str | None = None,
     emulate_link: str | EmulatedLink | None = None,
+    visits: bool = False,
 ) -> Cluster:
     """Make this process a node and return its view of the cluster. A process is one node: a second call returns it.
 
@@ -74,6 +75,7 @@ def connect(
             ms, degrees Celsius; 0: no alert). What is not named is as in `EXO_LAB_THRESHOLDS`.
         emulate_link: emulate a slower network between this node and all others, such as "20ms,100Mbit": each way, for
             what answers are made of. Pings, loading and plans are not slowed.
+        visits: be a member only to ask and to look: nobody plans on this node, and it holds no layers.
 
     Raises:
         ConfigError: an option is wrong.
@@ -98,6 +100,7 @@ def connect(
         rebalance=rebalance,
         power=power,
         watching=_watching(sensors or "", thresholds or ""),
+        visits=visits,
         link=parse_link(emulate_link) if isinstance(emulate_link, str) else emulate_link,
     )
     with _lock:

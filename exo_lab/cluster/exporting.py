@@ -14,6 +14,7 @@ import msgspec
 from exo_lab import __version__
 from exo_lab.cluster.looking import counters, node_statuses
 from exo_lab.cluster.measurements import alerts_of
+from exo_lab.core.status import residents
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
@@ -123,12 +124,13 @@ class Exports:
         from exo_lab.telemetry.metrics import Look
 
         counted, known = self._thread.run(ask(self.node), LOOK_TIMEOUT_S)
+        nodes = residents(node_statuses(self.node))
         return Look(
-            nodes=node_statuses(self.node),
+            nodes=nodes,
             plans=tuple(plan for _, plan in sorted(self.node.plans.items())),
             alerts=alerts_of(self.node),
-            links=known.links,
-            counted=counted,
+            links=known.residents.links,
+            counted={node.device.id: counted[node.device.id] for node in nodes if node.device.id in counted},
             refused=self.node.parts.refused(),
         )
 

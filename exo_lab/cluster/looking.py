@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ExoError, NodeError
 from exo_lab.core.messages import GetStats, Stats
-from exo_lab.core.status import LinkMoment, NodeStatus
+from exo_lab.core.status import LinkMoment, NodeStatus, residents
 
 if TYPE_CHECKING:
     from exo_lab.cluster.cluster import Cluster
@@ -93,7 +93,7 @@ def wait_for(cluster: Cluster, count: int, timeout_s: float) -> tuple[NodeStatus
     try:
         while True:
             changed.clear()
-            alive = tuple(node for node in cluster.nodes() if node.liveness == "alive")
+            alive = tuple(node for node in residents(cluster.nodes()) if node.liveness == "alive")
             if len(alive) >= count:
                 return alive
             left = deadline - time.monotonic()

@@ -16,6 +16,7 @@ from exo_lab.cluster.planning import problem_of_loaded
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.core.messages import Progress
 from exo_lab.core.probe import SIZES, Effect, NetworkReport, Probed, ProbeLinks
+from exo_lab.core.status import residents
 from exo_lab.core.topology import link, topology
 from exo_lab.node import planner
 from exo_lab.node.link_prober import LINK_S
@@ -64,13 +65,12 @@ def test(
     cluster: Cluster,
     thread: ControlThread,
     target: str,
-    without: Sequence[str],
     *,
     while_busy: bool,
     progress: TestProgress,
 ) -> NetworkReport:
     """See `Cluster.network_test`."""
-    devices = [node.device for node in cluster.nodes() if node.liveness != "lost" and node.device.id not in without]
+    devices = [node.device for node in residents(cluster.nodes()) if node.liveness != "lost"]
     asked = questions(devices, target)
     known = cluster.topology()
     work = run(cluster.node, asked, while_busy=while_busy, progress=progress)

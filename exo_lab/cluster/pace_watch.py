@@ -93,7 +93,7 @@ class PaceWatch:
     def _may(self, plan: Plan) -> bool:
         """Whole, ours to act for, not cut by hand, and nothing else is being done about it."""
         free = self._policy() != "never" and plan.strategy != "manual" and not self._node.recovery.busy
-        return free and is_whole(plan, planner.reachable(self._node)) and self._acts(plan)
+        return free and is_whole(plan, planner.residents(self._node)) and self._acts(plan)
 
     def _drift(self, model: str) -> Drift:
         return self._drifts.get(model, Drift())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from exo_lab.cluster.asking import options_as
+from exo_lab.core.errors import ConfigError
 from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 
 CONTEXT_TOKENS = 2048  # prompt and answer, where nobody said
+NOBODY = (
+    "there is no node to load on: this process ends with its command and holds nothing. Start one with exo-lab node, "
+    "or %exo up in a notebook."
+)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +65,14 @@ class Explained(NamedTuple):
 
 
 def heard_of(cluster: Models) -> Topology:
-    """This node's cluster, with links between others as those measured them; who does not answer is as seen here."""
-    known = cluster.node.topology
+    """This node's cluster, with links between others as those measured them; who does not answer is as seen here.
+
+    Raises:
+        ConfigError: nobody is there who could hold a layer.
+    """
+    known = cluster.node.topology.residents
+    if not known.devices:
+        raise ConfigError(NOBODY)
     heard = cluster.collected()
     there = {device.id for device in known.devices}
     return topology(known.sightings, [edge for edge in (*known.links, *heard.links) if {edge.a, edge.b} <= there])
@@ -77,14 +88,14 @@ def problem_of(
         config: of the model.
         wish: the user's.
         order: device ids, if the user chose.
-        known: devices and links; what the node sees itself if None.
+        known: devices and links; what the node sees itself if None. Who only visits is left out.
 
     Raises:
         ConfigError: a number or an objective that cannot be.
     """
     return Problem(
         config=config,
-        topology=known or node.topology,
+        topology=(known or node.topology).residents,
         order=tuple(order),
         context_tokens=wish.context,
         prompt_tokens=wish.prompt,

@@ -63,8 +63,8 @@ def decide(policy: Policy, before: float | None, after: float, *, same: bool, pa
 
 
 def acts(plan: Plan, me: str, alive: Set[str]) -> bool:
-    """Is it this node that acts for a plan?"""
-    return me == (plan.proposer if plan.proposer in alive else min(alive))
+    """Is it this node that acts for a plan? `alive`: those that stay; who only visits acts for none."""
+    return me == (plan.proposer if plan.proposer in alive else min(alive, default=None))
 
 
 class Proposal(NamedTuple):
@@ -95,7 +95,7 @@ class Rebalancer:
             self._paces.follow()
 
     def _note_newcomers(self) -> None:
-        before, there = self._first, planner.reachable(self._node)
+        before, there = self._first, planner.residents(self._node)
         self._first = {
             model: before[model] if model in before and before[model][0] == plan else (plan, there)
             for model, plan in self._node.plans.items()
@@ -104,10 +104,10 @@ class Rebalancer:
     def _same_nodes(self, plan: Plan) -> bool:
         """Is everybody there who was when this plan came, and nobody else? Then it is for `pace_watch`."""
         known = self._first.get(plan.model)
-        return known is not None and known == (plan, planner.reachable(self._node))
+        return known is not None and known == (plan, planner.residents(self._node))
 
     def _acts(self, plan: Plan) -> bool:
-        return acts(plan, self._node.id, planner.reachable(self._node))
+        return acts(plan, self._node.id, planner.residents(self._node))
 
     def _wish_of(self, plan: Plan) -> Wish:
         """What the user said when the model was loaded; what the plan says if another node's user did."""
@@ -163,7 +163,7 @@ class Rebalancer:
         """Another plan by the user's wish; None if the user chose nodes or layers, and all of them are there."""
         node = self._node
         wish = self._wish_of(plan)
-        whole = all(device in planner.reachable(node) for device in plan.devices)
+        whole = all(device in planner.residents(node) for device in plan.devices)
         by_hand = plan.strategy == "manual" or wish.devices is not None
         if by_hand and whole:
             return None

@@ -48,6 +48,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
     what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
     the way to other nodes.
+
+    Who `visits` is a member for the length of a command, to ask and to look: no plan counts on it, no layer goes to it.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     emulated: str = ""
     emulated_link: str = ""
     slowdown: float = 1.0  # emulated only: a forward pass is stretched by this factor
+    visits: bool = False
 
 
 class DeviceSpeed(msgspec.Struct, frozen=True, kw_only=True):

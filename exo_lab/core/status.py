@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,6 +15,9 @@ from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan
 from exo_lab.core.telemetry import Alert, Forecast
 from exo_lab.core.topology import LinkKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Liveness = Literal["alive", "suspect", "lost"]
 
@@ -38,6 +41,11 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     temperature_c: float | None = None  # of its hottest sensor
     low_power: bool = False  # it is pinged seldom, so its loss would be noticed later
     how_found: str = ""  # "loopback registry", "peers.toml", ...
+
+
+def residents(nodes: Iterable[NodeStatus]) -> tuple[NodeStatus, ...]:
+    """The nodes without those that only visit, whether they are still there or not."""
+    return tuple(node for node in nodes if not node.device.visits)
 
 
 class LinkMoment(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import msgspec
 from exo_lab.core.device import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
 LinkKind = Literal["loopback", "shared-memory", "ethernet", "wifi", "thunderbolt", "infiniband", "tailscale", "unknown"]
 
@@ -74,9 +74,17 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
     def without(self, device_id: str) -> Topology:
         """This topology less one device and its links."""
+        return self._less({device_id})
+
+    @property
+    def residents(self) -> Topology:
+        """This topology less devices that only visit, and their links: those that may hold layers."""
+        return self._less({device.id for device in self.devices if device.visits})
+
+    def _less(self, gone: Set[str]) -> Topology:
         return Topology(
-            sightings=tuple(s for s in self.sightings if s.device.id != device_id),
-            links=tuple(edge for edge in self.links if device_id not in (edge.a, edge.b)),
+            sightings=tuple(s for s in self.sightings if s.device.id not in gone),
+            links=tuple(edge for edge in self.links if not {edge.a, edge.b} & gone),
         )
 
 

@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from exo_lab.core.errors import ConfigError, ExoError
+from exo_lab.core.errors import ExoError
 from exo_lab.front import verbs
 from exo_lab.front.arguments import HelpWanted, UsageProblem, parser, peers
 from exo_lab.front.desk import Defaults, Desk, with_names
@@ -25,8 +25,6 @@ from exo_lab.front.text import clean
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
-
-    from exo_lab.cluster import Cluster
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -114,26 +112,10 @@ def _visit(backend: Any, args: Namespace) -> None:
             if name == "export":
                 serve_metrics(cluster, args.prometheus, _print)
                 return
-            if name in ON_PAPER:
-                args.nodes = _others(cluster)
-            if name in ("plan", "load"):
-                args.devices = args.devices or _others(cluster)
             _show(desk, args, name)
         except ExoError as exc:
             with_names(exc, cluster)
             raise
-
-
-def _others(cluster: Cluster) -> tuple[str, ...]:
-    """The nodes that stay when this process ends, by (memory, id) descending: the ring's own order."""
-    found = [node.device for node in cluster.nodes() if not node.is_self and node.liveness == "alive"]
-    if not found:
-        raise ConfigError(
-            "there is no node to load on: this process ends with its command and holds nothing. Start one with "
-            "exo-lab node, or %exo up in a notebook."
-        )
-    found.sort(key=lambda device: (device.memory_bytes, device.id), reverse=True)
-    return tuple(device.id for device in found)
 
 
 def _prompt(args: Namespace) -> str:

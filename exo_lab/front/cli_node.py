@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import NodeError
 from exo_lab.front.verbs import joined
-from exo_lab.front.visitors import visitor_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +94,7 @@ def visiting(backend: Any, wait_s: float, *, wants_model: bool = False, **option
         wants_model: go on looking until a loaded model is known. A node that joins hears of it within a second.
         options: of `connect`.
     """
-    cluster: Cluster = backend.connect(visitor_name(os.getpid()), threads=1, sensors="off", **options)
+    cluster: Cluster = backend.connect(f"shell-{os.getpid()}", threads=1, sensors="off", visits=True, **options)
     try:
         deadline = time.monotonic() + wait_s
         _settle(cluster, deadline)
@@ -107,11 +106,11 @@ def visiting(backend: Any, wait_s: float, *, wants_model: bool = False, **option
 
 
 def _settle(cluster: Cluster, deadline: float) -> None:
-    """Wait for the first other node, then until nobody new comes for a moment."""
-    count = 1
+    """Wait for the first node, then until nobody new comes for a moment. Visitors are none, this one included."""
+    count = 0
     while (left := deadline - time.monotonic()) > 0:
         try:
-            count = len(cluster.wait_for(count + 1, left if count == 1 else min(left, STEP_S)))
+            count = len(cluster.wait_for(count + 1, left if count == 0 else min(left, STEP_S)))
         except NodeError:
             return  # nobody else; what is to be said of it is said by who needs them
 

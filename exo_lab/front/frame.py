@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.status import Liveness
+from exo_lab.core.status import Liveness, residents
 from exo_lab.core.telemetry import Alert, Forecast
 from exo_lab.front.nodes_view import holdings
 from exo_lab.front.text import harmless
-from exo_lab.front.visitors import residents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +96,7 @@ def frame(
             tokens=counted.counters.get(TOKENS, 0) if counted is not None else None,
             emulated=node.device.emulated,
         )
-        for node in residents(status.nodes, status.models)
+        for node in residents(status.nodes)
     )
     there = {node.id for node in nodes}
     return Frame(

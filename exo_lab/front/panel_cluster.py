@@ -9,7 +9,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.core.errors import ConfigError, ExoError, PlanError, StaleEpoch
+from exo_lab.core.status import residents
 from exo_lab.front.panel_messages import DevicePrediction, GenerationStart, PlanChange, Prediction
 from exo_lab.front.roster import Roster
 
@@ -38,12 +41,13 @@ class ClusterView:
         self.predicts = find_spec("exo_lab.planning.cost") is not None
 
     def status(self) -> ClusterStatus:
-        """Everything at this moment."""
-        return self.cluster.status()
+        """Everything at this moment; who only visits is no part of it."""
+        status = self.cluster.status()
+        return msgspec.structs.replace(status, nodes=residents(status.nodes))
 
     def links(self) -> tuple[Link, ...]:
         """The known links between nodes."""
-        return self.cluster.node.topology.links
+        return self.cluster.node.topology.residents.links
 
     def on_change(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Call the listener on every change."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.device import Device
+from exo_lab.core.status import residents
 from exo_lab.core.topology import Link
-from exo_lab.front.visitors import visitors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,13 +74,12 @@ def picture(nodes: Sequence[NodeStatus], known: Topology, models: Sequence[Loade
             memory_available_bytes=node.memory_available_bytes,
             holds=_held(node.device.id, models),
         )
-        for node in nodes
+        for node in residents(nodes)
     }
+    known = known.residents
     for device in known.devices:
         if device.id not in members:
             members[device.id] = Member(device=device, state="heard of", holds=_held(device.id, models))
-    for visitor in visitors((member.device for member in members.values()), models):
-        del members[visitor]
     return Picture(
         members=tuple(sorted(members.values(), key=lambda member: (member.device.name, member.device.id))),
         links=tuple(edge for edge in known.links if edge.a in members and edge.b in members),

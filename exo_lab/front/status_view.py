@@ -24,7 +24,9 @@ class StatusView(View):
         self.nodes = NodesView(status.nodes, status.models)
 
     def title(self) -> str:
-        """Which node this is."""
+        """Which node this is; a command of the shell is none."""
+        if not any(node.device.id == self.status.node_id for node in self.nodes.nodes):
+            return "exo_lab: the cluster, as a command of the shell sees it"
         return f"exo_lab: this process is node {clean_name(self.status.name)} ({clean(self.status.node_id, 16)})"
 
     def facts(self) -> str:

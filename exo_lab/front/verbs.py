@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from exo_lab.core.errors import ConfigError, ExoError
+from exo_lab.core.status import residents
 from exo_lab.front import verbs_fit, verbs_models, verbs_operating, verbs_records, verbs_simulate, verbs_views
 from exo_lab.front.alert_words import warnings
 from exo_lab.front.arguments import peers, sampling
@@ -140,14 +143,15 @@ def fail(desk: Desk, args: Namespace) -> View:
 
 
 def status(desk: Desk, args: Namespace) -> View:
-    """Everything at a glance."""
-    return StatusView(desk.cluster().status())
+    """Everything at a glance; commands of a shell, this one too, are no part of it."""
+    status = desk.cluster().status()
+    return StatusView(msgspec.structs.replace(status, nodes=residents(status.nodes)))
 
 
 def nodes(desk: Desk, args: Namespace) -> View:
-    """The nodes."""
+    """The nodes; commands of a shell are none."""
     cluster = desk.cluster()
-    return NodesView(cluster.nodes(), cluster.models())
+    return NodesView(residents(cluster.nodes()), cluster.models())
 
 
 def doctor(desk: Desk, args: Namespace) -> View:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import msgspec
 
 from exo_lab.core.errors import ConfigError, ModelNotFound
-from exo_lab.core.topology import LinkKind, Topology, topology
 from exo_lab.front.fit_view import FitView
 from exo_lab.planning.described import described, linked
 from exo_lab.planning.known_models import NAMES, QUANTISATIONS, config_of_shape, known, with_sizes
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.topology import LinkKind, Topology
     from exo_lab.front.desk import Desk
 
 USUAL = ("BF16", "Q8_0", "Q6_K", "Q5_0", "Q4_0")  # what is tried where nothing was asked for, the finest first
@@ -115,15 +115,15 @@ def described_topology(words: str, network: str | None) -> Topology:
 
 
 def _cluster(desk: Desk, args: Namespace) -> Topology:
-    """The cluster's devices; in a shell without the process that only asks."""
+    """The cluster's devices, and the links that anybody knows of."""
+    from exo_lab.cluster.planning import NOBODY
+
     if args.network is not None:
         raise ConfigError("--network is for devices that --devices describes; a cluster's links are its own")
-    there = desk.cluster().topology()
-    only = getattr(args, "nodes", None)
-    if only is None:
-        return there
-    kept = [sighting for sighting in there.sightings if sighting.device.id in only]
-    return topology(kept, [edge for edge in there.links if edge.a in only and edge.b in only])
+    there = desk.cluster().topology().residents
+    if not there.devices:
+        raise ConfigError(NOBODY)
+    return there
 
 
 def _local(model: str) -> ModelConfig | None:

@@ -18,7 +18,6 @@ from exo_lab.front.network_view import NetworkView
 from exo_lab.front.recording import Recording
 from exo_lab.front.screen import CellScreen
 from exo_lab.front.text_view import TextView
-from exo_lab.front.visitors import visitors
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,7 +49,6 @@ def network(desk: Desk, args: Namespace) -> None:
     with progress_board(desk, "testing the network") as (board, screen):
         report = cluster.network_test(
             args.target,
-            without=_passing(cluster),
             while_busy=args.while_busy,
             progress=lambda name, done, total, what: board.say(f"{name} ({done} of {total}): {what}"),
         )
@@ -103,14 +101,7 @@ def diagnose(desk: Desk, args: Namespace) -> None:
 
 
 def _network_test(cluster: Cluster, board: Board) -> Callable[[], object]:
-    return lambda: cluster.network_test(
-        without=_passing(cluster), progress=lambda name, *_: board.say(f"testing the links of {name}")
-    )
-
-
-def _passing(cluster: Cluster) -> tuple[str, ...]:
-    """The ids of commands of a shell, which are no part of the cluster."""
-    return tuple(visitors([node.device for node in cluster.nodes()], cluster.models()))
+    return lambda: cluster.network_test(progress=lambda name, *_: board.say(f"testing the links of {name}"))
 
 
 def export(desk: Desk, args: Namespace) -> View:

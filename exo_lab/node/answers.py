@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from exo_lab.core import messages as msg
-from exo_lab.core.errors import FrameError, ModelNotFound, NodeError, TransportError
+from exo_lab.core.errors import BadPlan, FrameError, ModelNotFound, NodeError, TransportError
 from exo_lab.core.events import Events, GetEvents
 from exo_lab.core.probe import ProbeLinks
 from exo_lab.core.weights_messages import CheckWeights, FindWeights, ReadWeights
@@ -41,6 +41,8 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             hop_s = node.timing.collect_s
             yield await collect(node.peers, node.parts.control, visited, max_depth, hop_timeout_s=hop_s)
         case msg.LoadShard():
+            if node.device.visits:
+                raise BadPlan(f"{node.device.name} is here for the length of a command and holds no layers")
             async with contextlib.aclosing(node.book.load(message)) as replies:
                 async for reply in replies:
                     yield reply

@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.core.device import with_emulated_link, with_speed
 from exo_lab.core.errors import ConfigError
 from exo_lab.node.model_names import model_folders
@@ -201,6 +203,7 @@ def build(options: NodeOptions, token: str) -> NodeParts:
         slowdown=options.slowdown,
         engine=options.engine,
     )
+    device = msgspec.structs.replace(device, visits=options.visits)
     if options.link is not None:
         device = with_emulated_link(device, options.link)
     free = free_memory(device)

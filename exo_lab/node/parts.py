@@ -45,6 +45,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     engine: str = "auto"
     parent_pid: int = 0
+    visits: bool = False  # it asks and looks, and holds no layers: a command of the shell
     power: str = "normal"  # "low" saves a battery, "auto" does so while this machine runs on one
     rebalance: str = "ask"  # what to do when nodes come or go: "auto", "ask", "never"
     watching: Watching = Watching()  # what is measured how often, and what is too much

@@ -198,6 +198,11 @@ def reachable(node: Node) -> set[str]:
     return {node.id, *(peer.id for peer in node.members.alive())}
 
 
+def residents(node: Node) -> set[str]:
+    """Ids of those of them that may hold layers: who only visits may not."""
+    return {device.id for device in node.topology.residents.devices}
+
+
 async def _tell_all(node: Node, message: Unload, addresses: Sequence[str]) -> None:
     async def tell(address: str) -> None:
         try:

@@ -217,7 +217,7 @@ class Recovery:
         everybody, error = False, NodeError("no plan could be loaded")
         for _ in range(failover.MAX_PLANS):
             await self._node.peers.pulse.confirm(job.plan.devices)
-            alive = planner.reachable(self._node)
+            alive = planner.residents(self._node)
             current = self._node.plans.get(job.plan.model)
             if current is None:
                 raise StaleEpoch(f"{job.plan.model} was unloaded")

@@ -215,6 +215,8 @@ export interface NodeStatus {
  * `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
  * what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
  * the way to other nodes.
+ *
+ * Who `visits` is a member for the length of a command, to ask and to look: no plan counts on it, no layer goes to it.
  */
 export interface Device {
   readonly id: string;
@@ -234,6 +236,7 @@ export interface Device {
   readonly emulated: string;
   readonly emulated_link: string;
   readonly slowdown: number;
+  readonly visits: boolean;
 }
 
 /** Peak compute in TFLOPS (1e12 operations a second); 0.0 means unknown. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +97,14 @@ def test_a_device_id_depends_on_nothing_but_the_key(one, other):
     assert (device_id(one) == device_id(other)) == (one == other)
     assert len(device_id(one)) == 12
     int(device_id(one), 16)
+
+
+@given(graphs, st.sets(st.sampled_from(IDS)))
+def test_residents_are_those_who_do_not_visit_with_the_links_between_them(graph, visiting):
+    said = [
+        msgspec.structs.replace(one, device=msgspec.structs.replace(one.device, visits=one.device.id in visiting))
+        for one in graph.sightings
+    ]
+    rest, there = topology(said, graph.links).residents, {device.id for device in graph.devices}
+    assert {device.id for device in rest.devices} == there - visiting
+    assert set(rest.links) == {edge for edge in graph.links if not {edge.a, edge.b} & visiting & there}

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 
 import exo_lab
 from exo_lab.core.errors import NodeError, NodeLost
+from exo_lab.core.topology import Sighting, topology
 from exo_lab.front.cli import in_shell_words, main
 from exo_lab.front.cli_node import visiting
 from exo_lab.front.options import verbs
@@ -28,6 +30,14 @@ class ShellCluster(FakeCluster):
     def __init__(self, **options) -> None:
         super().__init__(**options)
         self.loaded.append(scenes.loaded())
+
+    def nodes(self):
+        me, *others = super().nodes()
+        here = msgspec.structs.replace(me.device, name=self.name, visits=self.options.get("visits", False))
+        return (msgspec.structs.replace(me, device=here), *others)
+
+    def topology(self):
+        return topology(Sighting(device=node.device) for node in self.nodes())
 
     def wait_for(self, count, timeout_s=30.0):
         super().wait_for(count, timeout_s)
@@ -69,15 +79,17 @@ def test_a_wrong_command_line_is_one_line_on_standard_error_and_status_2(backend
     assert "--help" in shown.err
 
 
-@pytest.mark.parametrize(("argv", "said"), [(["status"], "laptop"), (["nodes"], "kernel-2"), (["plan"], "a proposal")])
-def test_looking_joins_for_as_long_as_it_takes(backend, capsys, argv, said):
-    assert main(argv, backend) == 0
+@pytest.mark.parametrize(("verb", "said"), [("status", "kernel-1"), ("nodes", "kernel-2"), ("plan", "a proposal")])
+def test_looking_joins_for_as_long_as_it_takes(backend, capsys, verb, said):
+    assert main([verb], backend) == 0
     shown = capsys.readouterr()
-    assert said in shown.out or "shell-" in shown.out
+    assert said in shown.out
+    assert "shell-" not in shown.out
     assert shown.err == ""
     (made,) = backend.made
     assert made.closed
     assert made.name == f"shell-{os.getpid()}"
+    assert made.options["visits"] is True
 
 
 def test_an_answer_goes_to_standard_output_and_its_figures_to_standard_error(backend, capsys):
@@ -97,21 +109,28 @@ def test_a_prompt_can_come_from_standard_input(backend, capsys, monkeypatch):
     assert backend.made[0].options_of("generate")["prompt"] == "from a file\n"
 
 
-def test_load_uses_the_nodes_that_stay_by_memory(backend, capsys):
-    assert main(["load", "--dtype", "float32"], backend) == 0
-    options = backend.made[0].options_of("load")
-    assert options["model"] == "smollm2-135m"
-    assert options["dtype"] == "float32"
-    assert options["devices"] == (f"{3:012x}", f"{1:012x}", f"{2:012x}")  # (memory, id) descending; kernel-2 is small
-    assert main(["load", "--devices", "kernel-1"], backend) == 0
-    assert backend.made[1].options_of("load")["devices"] == ("kernel-1",)
+@pytest.mark.parametrize("verb", ["load", "plan"])
+def test_nodes_and_their_order_are_left_to_the_strategy_as_in_a_cell(backend, capsys, verb):
+    asked = {"load": "load", "plan": "explain"}[verb]
+    assert main([verb, "--dtype", "float32", "--strategy", "optimal"], backend) == 0
+    options = backend.made[0].options_of(asked)
+    assert (options["model"], options["dtype"], options["strategy"]) == ("smollm2-135m", "float32", "optimal")
+    assert "devices" not in options
+    assert main([verb, "--devices", "kernel-1"], backend) == 0
+    assert backend.made[1].options_of(asked)["devices"] == ("kernel-1",)
 
 
-def test_with_nobody_to_load_on_it_says_how_to_get_somebody(backend, capsys, monkeypatch):
-    monkeypatch.setattr(ShellCluster, "nodes", lambda self: scenes.nodes(()))
-    assert main(["load", "--wait", "0"], backend) == 1
+@pytest.mark.parametrize("verb", ["fit", "simulate"])
+def test_what_is_computed_on_paper_is_of_the_nodes_that_stay(backend, capsys, monkeypatch, verb):
+    assert main([verb, "Llama 3.2 1B", "--context", "512"], backend) == 0
+    shown = capsys.readouterr().out
+    assert "kernel-1" in shown
+    assert "shell-" not in shown
+    alone = topology([Sighting(device=scenes.device(99, "shell-1", visits=True))])
+    monkeypatch.setattr(ShellCluster, "topology", lambda self: alone)
+    assert main([verb, "Llama 3.2 1B", "--wait", "0"], backend) == 1
     assert "exo-lab node" in capsys.readouterr().err
-    assert backend.made[0].closed
+    assert backend.made[1].closed
 
 
 def test_an_error_is_one_line_on_standard_error_status_1_and_the_shell_leaves_the_cluster(backend, capsys, monkeypatch):
@@ -207,7 +226,7 @@ def test_two_real_nodes_meet_and_end_in_order(tmp_path):
         )
         assert seen.returncode == 0, seen.stderr
         assert "shed" in seen.stdout
-        assert "2 nodes: 2 alive" in seen.stdout
+        assert "1 node: 1 alive" in seen.stdout
         node.send_signal(signal.SIGINT)
         rest, _ = node.communicate(timeout=20)
         assert node.returncode == 0

@@ -66,6 +66,7 @@ def test_the_shell_joins_as_it_is_told_and_its_status_says_whether_something_is_
         "peers": ("tcp://10.0.0.2:1",),
         "threads": 1,
         "sensors": "off",
+        "visits": True,
     }
     assert made.options == {"name": f"shell-{os.getpid()}", **options}
     assert "port" in capsys.readouterr().out

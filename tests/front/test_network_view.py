@@ -79,7 +79,7 @@ def test_a_report_without_answers_is_still_a_page():
 def test_the_verb_shows_its_report_and_names_what_cannot_be_tested(run, cluster):
     found = run("%exo network test --target kernel-1 --while-busy")
     assert found.error is None
-    assert cluster.options_of("network_test") == {"target": "kernel-1", "without": (), "while_busy": True}
+    assert cluster.options_of("network_test") == {"target": "kernel-1", "while_busy": True}
     assert "ways between" in found.outputs[-1]["data"]["text/plain"]
     assert json.loads(run("%exo network test --json").outputs[-1]["data"]["text/plain"])["at_s"] == 1.0
     assert "--help" in str(run("%exo network").error)

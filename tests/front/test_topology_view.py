@@ -21,7 +21,8 @@ ME = f"{99:012x}"
 def shell(members) -> tuple[NodeStatus, ...]:
     """The nodes as a command of the shell sees them."""
     me, *others = scenes.nodes(members)
-    return (msgspec.structs.replace(me, device=msgspec.structs.replace(me.device, name="shell-4711")), *others)
+    command = msgspec.structs.replace(me.device, name="shell-4711", visits=True)
+    return (msgspec.structs.replace(me, device=command), *others)
 
 
 def known(members=None) -> Topology:

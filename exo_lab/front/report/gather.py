@@ -16,10 +16,10 @@ import msgspec
 from exo_lab import __version__
 from exo_lab.core.errors import ExoError
 from exo_lab.core.scrub import REMOVED, scrubbed
+from exo_lab.core.status import residents
 from exo_lab.core.telemetry import thinned
 from exo_lab.front.picture import picture
 from exo_lab.front.report.facts import NodeFacts, PlanFacts, ReportFacts
-from exo_lab.front.visitors import residents, visitors
 from exo_lab.node.journal import private_words
 from exo_lab.telemetry.detect import detect
 
@@ -114,11 +114,9 @@ class _Asking:
         """The fields of `ReportFacts` that are about the cluster."""
         cluster = self._cluster
         status = cluster.status()
-        passing = visitors((node.device for node in status.nodes), status.models)
-        nodes = residents(status.nodes, status.models)
-        known = self._have("links of other nodes", cluster.topology, cluster.node.topology)
-        for visitor in passing:
-            known = known.without(visitor)
+        nodes = residents(status.nodes)
+        passing = {node.device.id for node in status.nodes} - {node.device.id for node in nodes}
+        known = self._have("links of other nodes", cluster.topology, cluster.node.topology).residents
         return {
             "status": msgspec.structs.replace(status, nodes=nodes),
             "picture": picture(nodes, known, status.models),
