@@ -11,7 +11,8 @@ from bokeh.document import Document
 
 from exo_lab.core.watching import RULES
 from exo_lab.front.roster import Roster
-from exo_lab.front.widgets.charts import DRAWN, Charts, legend_html
+from exo_lab.front.widgets.charts import DRAWN, Charts
+from exo_lab.front.widgets.charts_legend import legend_html
 from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Moment, Reading, with_rules
 from tests.front import scenes
 
@@ -78,10 +79,52 @@ def test_what_was_measured_while_it_was_paused_is_drawn_afterwards():
     assert list(charts.source.data["at"]) == [1000.0, 2000.0, 3000.0]
 
 
-def test_more_devices_than_can_be_told_apart_are_left_to_the_table():
-    charts = Charts(History(), named(ids(DRAWN + 5)))
-    charts.push(moment(1.0, ids(DRAWN + 5)), named(ids(DRAWN + 5)))
+def test_of_more_devices_than_can_be_told_apart_it_says_how_many_are_not_drawn():
+    everyone = ids(DRAWN + 5)
+    charts, roster = Charts(History(), named(everyone)), named(everyone)
+    charts.push(moment(1.0, everyone), roster)
     assert len(charts.slots) == DRAWN
+    assert "and 5 more are not drawn" in charts.legend.text
+    charts.push(moment(2.0, everyone[:DRAWN]), roster)
+    assert "not drawn" not in charts.legend.text
+
+
+def test_a_device_that_is_gone_gives_its_line_to_one_that_comes():
+    everyone = ids(DRAWN + 2)
+    charts, roster = Charts(History(), named(everyone)), named(everyone)
+    charts.push(moment(1.0, everyone[:DRAWN]), roster)
+    lines = len(charts.figures[0].renderers)
+    charts.push(moment(2.0, everyone[1:DRAWN]), roster)
+    charts.push(moment(3.0, everyone[2:]), roster)  # the first has been gone for longest; it and the second go
+    assert set(charts.slots) == set(everyone[2:])
+    assert "not drawn" not in charts.legend.text
+    assert len(charts.figures[0].renderers) == lines
+    slot = charts.slots[everyone[-1]]
+    assert slot in (0, 1)
+    assert [math.isnan(value) for value in charts.source.data[f"load_{slot}"]] == [True, True, False]
+    mark = roster[everyone[-1]].mark
+    assert charts.figures[0].renderers[slot].glyph.line_color == mark.colour
+    assert f"{roster[everyone[-1]].name} " in charts.export.args["labels"][f"load_{slot}"]
+
+
+def test_a_clock_that_is_set_back_starts_the_charts_anew():
+    history, roster = History(), named(ids(1))
+    charts = Charts(history, roster)
+    for at in (5000.0, 5000.5, 1400.0, 1400.5):
+        history.add(moment(at, ids(1)), {})
+        charts.catch_up(history, roster)
+    assert list(charts.source.data["at"]) == [1_400_000.0, 1_400_500.0]
+    assert list(charts.source.data["load_0"]) == [50.0, 50.0]
+
+
+def test_a_number_that_changes_with_who_comes_changes_on_the_lines_too():
+    charts = Charts(History(), named(ids(1)))
+    first, early = scenes.device(1, "b"), scenes.device(2, "a")
+    charts.push(moment(1.0, ids(1)), Roster([first]))
+    roster = Roster([first, early])
+    charts.push(moment(2.0, ids(2)), roster)
+    drawn = charts.figures[0].renderers
+    assert [one.glyph.line_color for one in drawn] == [roster[id_].mark.colour for id_ in ids(2)]
 
 
 def test_thresholds_are_drawn_and_lines_differ_in_more_than_colour():
