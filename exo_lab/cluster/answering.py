@@ -81,7 +81,8 @@ class Answers(Models, Exports):
         if devices is not None:
             name, plan = self.node.models[loaded.plan.model].name, loaded.plan
             context = max(CONTEXT_TOKENS, len(record.prompt_tokens) + record.sampling.max_tokens)
-            loaded = self.load(name, devices=devices, dtype=plan.dtype, engine=plan.engine, context=context)
+            options = {"devices": devices, "dtype": plan.dtype, "engine": plan.engine, "context": context}
+            loaded = self._load(name, loaded.config, options)
         question = Question(record.prompt, record.prompt_tokens, record.sampling, self._tokenizer(loaded))
         return self._ask(loaded, question, TOKEN_TIMEOUT_S, None)
 
@@ -102,8 +103,7 @@ class Answers(Models, Exports):
         )
 
     def _tokenizer(self, loaded: LoadedModel) -> Tokenizer:
-        reference = self.node.models[loaded.plan.model]
-        return tokenizer_of(reference.name, reference.digest, self.node.parts.store)
+        return tokenizer_of(self.node, self.node.models[loaded.plan.model])
 
     def _draft(self, name: str, model: ModelConfig, tokenizer: Tokenizer) -> Draft:
         """A loaded draft; the one before is freed when nobody uses it any more."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exo_lab.core.messages import ModelRef
+    from exo_lab.core.plan import Plan
     from exo_lab.core.status import LoadedModel
     from exo_lab.models.tokenizer import Tokenizer
 
@@ -66,16 +67,14 @@ def prepare(
     return Question(text, tuple(ids), params, tokenizer)
 
 
-def chosen(loaded: Sequence[LoadedModel], references: Mapping[str, ModelRef], model: str | None) -> LoadedModel:
-    """The loaded model that a user means by name, or the only one. ConfigError if there is none such."""
-    if model is None and len(loaded) == 1:
-        return loaded[0]
-    for one in loaded:
-        reference = references.get(one.plan.model)
-        if model is not None and (model == one.plan.model or (reference is not None and model == reference.name)):
-            return one
-    names = ", ".join(one.plan.model for one in loaded)
-    if not loaded:
+def chosen(plans: Mapping[str, Plan], references: Mapping[str, ModelRef], model: str | None) -> Plan:
+    """The plan of the loaded model that a user means by name, or the only one. ConfigError if there is none such."""
+    there = sorted(name for name in plans if name in references)
+    for name in there:
+        if (model is None and len(there) == 1) or model in (name, references[name].name):
+            return plans[name]
+    names = ", ".join(there)
+    if not there:
         raise ConfigError(f"no model is loaded. Load one first: %exo load {model or DEFAULT_MODEL}")
     wanted = "say which model" if model is None else f"{model} is not loaded"
     raise ConfigError(f"{wanted}; loaded are {names}")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from exo_lab.core.errors import ConfigError
+from exo_lab.core.errors import ConfigError, ModelNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exo_lab.core.messages import ModelRef
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.weights import WeightSource
     from exo_lab.models.store import ModelStore
     from exo_lab.models.tokenizer import Tokenizer
+    from exo_lab.node.node import Node
 
 
 def config_of(model: str, digest: str | None, store: ModelStore | None = None) -> ModelConfig:
@@ -52,16 +54,17 @@ def _cached_config(model: str, digest: str, store: ModelStore | None) -> ModelCo
     return config
 
 
-@functools.lru_cache(maxsize=8)
-def tokenizer_of(model: str, digest: str, store: ModelStore | None = None) -> Tokenizer:
-    """A model's tokenizer; ConfigError if the weights here are not those of the digest."""
-    from exo_lab.models.open import open_tokenizer
+def tokenizer_of(node: Node, model: ModelRef) -> Tokenizer:
+    """The tokenizer of a model that a plan names; ModelNotFound if it is not on this machine."""
+    return _cached_tokenizer(node.names.to_look_up(model.name), model, node.parts.store)
 
-    here = None if store is None else store.tokenizer(model, digest)
-    if here is not None:
-        return here
-    _cached_config(model, digest, store)
-    return open_tokenizer(model)
+
+@functools.lru_cache(maxsize=8)
+def _cached_tokenizer(name_here: str, model: ModelRef, store: ModelStore | None) -> Tokenizer:
+    found = None if store is None else store.tokenizer(name_here, model.digest, model.name)
+    if found is None:
+        raise ModelNotFound(f"this machine has no tokenizer of {model.name}. Put its files here, or load it again.")
+    return found
 
 
 def encode(

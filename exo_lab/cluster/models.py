@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from exo_lab.cluster.asking import DEFAULT_MODEL, chosen
 from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.changing import change, planned_move
+from exo_lab.cluster.loaded import ask_shapes, loaded_models
 from exo_lab.cluster.rebalance import Policy, Rebalancer, policy_of
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.status import LoadedModel, PlanPreview
@@ -46,36 +47,35 @@ class Models:
         self._rebalancer.policy = policy_of(policy)
 
     def models(self) -> tuple[LoadedModel, ...]:
-        """Models that are loaded, with the plans that every node agreed on."""
-        loaded: list[LoadedModel] = []
-        for model, plan in sorted(self.node.plans.items()):
-            reference = self.node.models.get(model)
-            if reference is not None:
-                loaded.append(LoadedModel(config=self.config_of(reference.name, reference.digest), plan=plan))
-        return tuple(loaded)
+        """Models that are loaded, with the plans that every node agreed on.
 
-    def config_of(self, model: str, digest: str | None = None) -> ModelConfig:
+        One whose shape neither this machine nor another node can tell is left out, and the status says so.
+        """
+        loaded = loaded_models(self.node)
+        if loaded.unknown and not self._thread.is_current:
+            self._thread.run(ask_shapes(self.node, loaded.unknown), OUTLINE_TIMEOUT_S)
+            loaded = loaded_models(self.node)
+        return loaded.known
+
+    def config_of(self, model: str) -> ModelConfig:
         """The shape of a model. If it is not on this machine, its header is asked of the other nodes, then of the hub.
 
         Args:
-            model: a name, a path or a hub id.
-            digest: of its weights; None: of those that the name leads to.
+            model: a name, a path or a hub id, as this machine's user gives it.
 
         Raises:
             ModelError: it cannot be found, or not be run.
-            ConfigError: another is on this machine than the digest says.
+            ConfigError: another is on this machine than other nodes have.
         """
-        return config_of(model, self._outline(model, digest), self.node.parts.store)
+        return config_of(model, self._outline(model), self.node.parts.store)
 
-    def _outline(self, model: str, digest: str | None) -> str | None:
+    def _outline(self, model: str) -> str | None:
         """Have the header of a model here, if this machine or another node has it; its digest, if that is known now."""
         borrower = self.node.borrower
-        if borrower is None or self._thread.is_current:
-            return digest
-        here = borrower.store.held(model, digest or "")
-        if here is not None:
-            return here.digest
-        return self._thread.run(borrower.outline(model, digest or ""), OUTLINE_TIMEOUT_S) or digest
+        if borrower is None:
+            return None
+        here = borrower.store.held(model)
+        return here.digest if here is not None else self._thread.run(borrower.outline(model), OUTLINE_TIMEOUT_S)
 
     def plan(self, model: str = DEFAULT_MODEL, **options: Any) -> PlanPreview:
         """What `load` would do. Loads nothing.
@@ -99,7 +99,7 @@ class Models:
         """
         from exo_lab.cluster.planning import preview
 
-        return preview(self, model, self._wish(options))[0]
+        return preview(self, self.config_of(model), self._wish(options))[0]
 
     def explain(self, model: str = DEFAULT_MODEL, *, compare: bool = True, **options: Any) -> Explained:
         """A plan as `plan` makes it, with what it is predicted to do, what binds it, and what was rejected and why.
@@ -114,7 +114,7 @@ class Models:
         """
         from exo_lab.cluster.planning import explained
 
-        return explained(self, model, self._wish(options), compare=compare)
+        return explained(self, self.config_of(model), self._wish(options), compare=compare)
 
     def collected(self) -> Topology:
         """What this node and its neighbours know of devices and links."""
@@ -137,11 +137,21 @@ class Models:
         Raises:
             ExoError: as `plan`, and what went wrong on a node, by name.
         """
-        preview = self.plan(model, **options)
-        self._rebalancer.wishes[preview.plan.model] = self._wish(options)
-        reference = ModelRef(name=model, digest=preview.config.digest)
-        work = planner.load(self.node, preview.plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
-        return LoadedModel(config=preview.config, plan=self._thread.run(work))
+        self.node.allow_model(model)
+        return self._load(model, self.config_of(model), options, progress)
+
+    def _load(
+        self, name: str, config: ModelConfig, options: Mapping[str, Any], progress: PlanProgress | None = None
+    ) -> LoadedModel:
+        """As `load`, of a model that other nodes may have named."""
+        from exo_lab.cluster.planning import preview
+
+        wish = self._wish(options)
+        plan = preview(self, config, wish)[0].plan
+        self._rebalancer.wishes[plan.model] = wish
+        reference = ModelRef(name=name, digest=config.digest)
+        work = planner.load(self.node, plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
+        return LoadedModel(config=config, plan=self._thread.run(work))
 
     def move(
         self,
@@ -168,9 +178,14 @@ class Models:
         reference = self.node.models[loaded.plan.model]
         return self._thread.run(change(self, loaded, plan, reference, f"layers were moved to {node}", progress))
 
-    def unload(self, model: str | None = None) -> None:
-        """Have every node forget a model; the only one if None."""
-        self._thread.run(planner.unload(self.node, self._loaded(model).plan.model), STOP_TIMEOUT_S)
+    def unload(self, model: str | None = None) -> str:
+        """Have every node forget a model; the only one if None. Returns what its plan calls it."""
+        plan = chosen(self.node.plans, self.node.models, model)
+        self._thread.run(planner.unload(self.node, plan.model), STOP_TIMEOUT_S)
+        return plan.model
 
     def _loaded(self, model: str | None) -> LoadedModel:
-        return chosen(self.models(), self.node.models, model)
+        """The loaded model that a user means. ConfigError as `chosen`; ModelError if its shape cannot be had."""
+        plan = chosen(self.node.plans, self.node.models, model)
+        shape = self.node.shapes.of(self.node.models[plan.model])
+        return LoadedModel(config=self._thread.run(shape, OUTLINE_TIMEOUT_S), plan=plan)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.planning import problem_of
 from exo_lab.core.errors import ExoError, PlanError
 from exo_lab.node import planner
@@ -100,7 +99,7 @@ class PaceWatch:
 
     async def _consider(self, plan: Plan, reference: ModelRef, subject: str) -> None:
         node, model = self._node, plan.model
-        config = config_of(reference.name, reference.digest, node.parts.store)
+        config = await node.shapes.of(reference, at_once=False)
         began = time.perf_counter()
         offer = await asyncio.to_thread(self._offer, plan, config)
         self._planning_s = time.perf_counter() - began

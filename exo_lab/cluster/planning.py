@@ -115,9 +115,9 @@ def problem_of_loaded(node: Node, model: LoadedModel, known: Topology | None = N
     return problem_of(node, model.config, wish, known=known)
 
 
-def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Problem]:
+def preview(cluster: Models, config: ModelConfig, wish: Wish) -> tuple[PlanPreview, Problem]:
     """A plan and what it was made for. See `Cluster.plan`."""
-    config, known = cluster.config_of(model), heard_of(cluster)
+    known = heard_of(cluster)
     devices = known.devices
     by_name = sorted(devices, key=lambda device: (device.name, device.id))
     chosen = planner.select(by_name, wish.devices)
@@ -130,11 +130,11 @@ def preview(cluster: Models, model: str, wish: Wish) -> tuple[PlanPreview, Probl
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 
 
-def explained(cluster: Models, model: str, wish: Wish, *, compare: bool) -> Explained:
+def explained(cluster: Models, config: ModelConfig, wish: Wish, *, compare: bool) -> Explained:
     """See `Cluster.explain`."""
     from exo_lab.planning.explain import explain
 
-    made, problem = preview(cluster, model, wish)
+    made, problem = preview(cluster, config, wish)
     return Explained(made, explain(problem, made.plan, compare=compare), problem.topology.links)
 
 

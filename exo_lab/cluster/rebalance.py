@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import msgspec
 
-from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.pace_watch import PaceWatch
 from exo_lab.cluster.planning import Wish, problem_of
 from exo_lab.core.errors import ConfigError, ExoError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Set
 
     from exo_lab.core.messages import ModelRef
+    from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
     from exo_lab.node.node import Node
 
@@ -96,6 +96,9 @@ class Rebalancer:
 
     def _note_newcomers(self) -> None:
         before, there = self._first, planner.residents(self._node)
+        for model in before.keys() - self._node.plans.keys():
+            for subject in (f"rebalance {model}", f"pace of {model}", f"shape of {model}"):
+                self._node.problems.settle(subject)
         self._first = {
             model: before[model] if model in before and before[model][0] == plan else (plan, there)
             for model, plan in self._node.plans.items()
@@ -142,7 +145,8 @@ class Rebalancer:
 
     async def _consider(self, plan: Plan, reference: ModelRef, subject: str) -> None:
         node, now = self._node, time.monotonic()
-        proposal = await asyncio.to_thread(self._propose, plan, reference)
+        config = await node.shapes.of(reference, at_once=False)
+        proposal = await asyncio.to_thread(self._propose, plan, config)
         if proposal is None:
             node.problems.settle(subject)
             return
@@ -159,7 +163,7 @@ class Rebalancer:
                 node.problems.settle(subject)
                 await node.recovery.change(plan, made, reference, "nodes came or went, and layers were shared out anew")
 
-    def _propose(self, plan: Plan, reference: ModelRef) -> Proposal | None:
+    def _propose(self, plan: Plan, config: ModelConfig) -> Proposal | None:
         """Another plan by the user's wish; None if the user chose nodes or layers, and all of them are there."""
         node = self._node
         wish = self._wish_of(plan)
@@ -169,7 +173,7 @@ class Rebalancer:
             return None
         if wish.strategy == "manual" or wish.layers is not None:
             wish = msgspec.structs.replace(wish, strategy=FALLBACK, layers=None)
-        problem = problem_of(node, config_of(reference.name, reference.digest, node.parts.store), wish)
+        problem = problem_of(node, config, wish)
         made = msgspec.structs.replace(choose(problem, wish.strategy), dtype=plan.dtype, engine=plan.engine)
         before = predict(problem, plan).tokens_per_s if whole else None
         return Proposal(made, predict(problem, made).tokens_per_s, before)

@@ -42,10 +42,7 @@ def move(desk: Desk, args: Namespace) -> None:
 def unload(desk: Desk, args: Namespace) -> View:
     """Have every node forget a model."""
     cluster = desk.cluster()
-    before = {model.plan.model for model in cluster.models()}
-    cluster.unload(args.model)
-    gone = before - {model.plan.model for model in cluster.models()}
-    return MessageView(f"Unloaded on every node: {', '.join(map(clean_name, sorted(gone))) or 'nothing'}.")
+    return MessageView(f"Unloaded on every node: {clean_name(cluster.unload(args.model))}.")
 
 
 def models(desk: Desk, args: Namespace) -> View | None:

@@ -91,10 +91,10 @@ class ModelStore:
         partial = self.partial(digest)
         return None if partial is None else partial.open(called or name)
 
-    def tokenizer(self, name: str, digest: str) -> Tokenizer | None:
-        """The tokenizer of the model with that digest; None if it is not here."""
+    def tokenizer(self, name: str, digest: str, called: str = "") -> Tokenizer | None:
+        """The tokenizer of the model with that digest; None if it is not here. Arguments as `open`."""
         image = self.held(name, digest)
-        return None if image is None else open_tokenizer(name, main_of(image))
+        return None if image is None else open_tokenizer(called or name, main_of(image))
 
     def _image(self, path: Path, name: str) -> Image | None:
         """The whole model at a place, looked at again when it has changed; None if it is none."""

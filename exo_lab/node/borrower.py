@@ -83,7 +83,14 @@ class Borrower:
             UnsupportedModel: it is none that we run.
             ModelError: the disk refuses.
         """
-        here = await self._on_disk(lambda: self.store.held(name, digest))
+        return await self._outlined(name, name, digest)
+
+    async def outline_of(self, model: ModelRef) -> str | None:
+        """As `outline`, of a model that a plan names: only a name that is permitted is looked up here."""
+        return await self._outlined(self._names.to_look_up(model.name), model.name, model.digest)
+
+    async def _outlined(self, name_here: str, name: str, digest: str) -> str | None:
+        here = await self._on_disk(lambda: self.store.held(name_here, digest))
         if here is not None:
             return here.digest
         found = await self._find(name, digest)
@@ -110,7 +117,7 @@ class Borrower:
         Raises:
             ExoError: what `check` raises, and as `outline`.
         """
-        name = self.name_of(model)
+        name = self._names.to_look_up(model.name)
         if await self._on_disk(lambda: self.store.whole(name, model.digest)) is not None:
             return ""
         partial = await self._on_disk(lambda: self.store.partial(model.digest))
@@ -158,13 +165,6 @@ class Borrower:
             else:
                 self._node.problems.settle(subject)
         return {holder.key: f"{holder.name} {holder.why_not}" for holder in holders if holder.why_not}
-
-    def name_of(self, model: ModelRef) -> str:
-        """The model's name, if it may be looked up here under it, else an empty one."""
-        try:
-            return self._names.permitted(model.name)
-        except ModelNotFound:
-            return ""
 
     async def _find(self, name: str, digest: str) -> Found:
         control = self._node.parts.control

@@ -131,10 +131,10 @@ class Loader:
         roundings = plan.roundings_within(stage)
         return RoundedEngine(make, roundings) if roundings else make()
 
-    def _open(self, model: ModelRef, why_not: str = "") -> WeightSource:
+    def _open(self, model: ModelRef, why_not: str) -> WeightSource:
         """What is on this machine; what the name leads to, if others did not complete it for the reason `why_not`."""
         if self._borrower is not None and not why_not:
-            here = self._borrower.store.open(self._borrower.name_of(model), model.digest, model.name)
+            here = self._borrower.store.open(self._names.to_look_up(model.name), model.digest, model.name)
             if here is not None:
                 return here
         try:
@@ -148,14 +148,6 @@ class Loader:
                 f"{model.digest[:12]}). Put the same file on both machines. {why_not}".rstrip()
             )
         return source
-
-    def config_of(self, model: ModelRef) -> ModelConfig:
-        """The shape of a model. Any thread; reads the file's header. Raises as `load`."""
-        source = self._open(model)
-        try:
-            return source.config
-        finally:
-            source.close()
 
     def _fill(self, engine: Engine, source: WeightSource, order: LoadShard, report: LoadProgress) -> None:
         shard = order.plan.shards[order.stage]

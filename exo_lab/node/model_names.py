@@ -59,6 +59,13 @@ class ModelNames:
         """The name, if it may be opened here. ModelNotFound as `check_name`."""
         return name if name in self._own else check_name(name, self._folders, self._node)
 
+    def to_look_up(self, name: str) -> str:
+        """The name, if it may be looked up here, else an empty one: what is meant may be known by its digest."""
+        try:
+            return self.permitted(name)
+        except ModelNotFound:
+            return ""
+
 
 def check_name(name: str, folders: Sequence[Path] | None, node: str) -> str:
     """The name, if a peer may name it.

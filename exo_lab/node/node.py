@@ -42,6 +42,7 @@ from exo_lab.node.recovery import Recovery
 from exo_lab.node.ring import Ring
 from exo_lab.node.sensing import Sensing
 from exo_lab.node.session import Request
+from exo_lab.node.shapes import Shapes
 from exo_lab.node.stage import Stages
 from exo_lab.node.tasks import Tasks
 from exo_lab.node.timing import Timing
@@ -86,6 +87,7 @@ class Node:
         if parts.store is not None:
             self.lender = Lender(self.id, parts.store, self.names)
             self.borrower = Borrower(self, parts.store, self.names)
+        self.shapes = Shapes(parts.open_model, self.names, self.borrower)
         self.loader = Loader(
             self.id, parts.open_model, parts.make_engine, limit, self.names, self.device.slowdown, self.borrower
         )

@@ -91,7 +91,6 @@ async def load(
     for device in plan.devices:
         if device not in names:
             raise BadPlan(f"node {device} of the plan is not in the cluster")
-    node.allow_model(model.name)
     try:
         async with asyncio.TaskGroup() as watched:
             watch = watched.create_task(_watch(node, plan, names))

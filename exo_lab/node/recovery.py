@@ -263,7 +263,7 @@ class Recovery:
         node, lost = self._node, job.plan
         config = self.shapes.get(job.model.digest)
         if config is None:
-            config = self.shapes[job.model.digest] = await asyncio.to_thread(node.loader.config_of, job.model)
+            config = self.shapes[job.model.digest] = await node.shapes.of(job.model)
         known = node.topology
         left = topology(
             (one for one in known.sightings if one.device.id in devices),

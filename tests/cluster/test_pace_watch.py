@@ -29,8 +29,7 @@ class Lab:
     def __init__(self, made, monkeypatch, policy="auto"):
         self.made, self.policy, self.now = made, policy, 100.0
         self.factors = dict.fromkeys((node.id for node in made.nodes), 1.0)
-        self.config = config = msgspec.structs.replace(made.source.config, name=MODEL)
-        monkeypatch.setattr(pace_watch, "config_of", lambda name, digest, store: config)
+        self.config = made.source.config
         monkeypatch.setattr(planner, "measurements", lambda *_: self.measurements())
         self.wish = Wish(strategy="optimal", context=64)
         self.watch = PaceWatch(
@@ -76,7 +75,7 @@ class Lab:
 
 @contextlib.asynccontextmanager
 async def lab(monkeypatch, policy="auto"):
-    source = tiny_source(tiny_config(n_layers=LAYERS))
+    source = tiny_source(tiny_config(n_layers=LAYERS, name=MODEL))
     room = int(1.04 * source.config.total_bytes)  # with 5 % to spare, not quite all
     async with cluster(3, source=source, parts={"memory_bytes": room}) as made:
         yield Lab(made, monkeypatch, policy)

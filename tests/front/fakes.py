@@ -134,9 +134,11 @@ class FakeCluster:
         self._called("move", layers=layers, node=node, model=model)
         return self.loaded[-1]
 
-    def unload(self, model: str | None = None) -> None:
+    def unload(self, model: str | None = None) -> str:
         self._called("unload", model=model)
-        self.loaded.clear()
+        if not self.loaded:
+            raise ConfigError("no model is loaded")
+        return self.loaded.pop().plan.model
 
     def up(self, count: int = 3, *, progress: Any = None, **options: Any) -> tuple[NodeStatus, ...]:
         if progress is not None:
