@@ -75,7 +75,10 @@ MONITOR = (
     option("--interval", type=duration, default=1.0, metavar="TIME", help="between two looks: 1s, 500ms (default: 1s)"),
     option("--for", dest="for_s", type=duration, metavar="TIME", help="end after so long: 30s, 10m (default: Ctrl+C)"),
     option(
-        "--record", metavar="FILE", words="file", help="also write every look to this file: JSON lines, or CSV as .csv"
+        "--record",
+        metavar="FILE",
+        words="file",
+        help="also write every look to this file: JSON lines, or CSV as .csv; in a notebook, off ends that",
     ),
 )
 DIAGNOSE = (

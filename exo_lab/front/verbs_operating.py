@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from exo_lab.core.errors import ConfigError
 from exo_lab.front.alerts_view import AlertsView
 from exo_lab.front.desk import progress_board
 from exo_lab.front.files import write_file
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from exo_lab.front.frame import Frame
     from exo_lab.front.progress_view import Board
     from exo_lab.front.view import View
+
+OFF = "off"
 
 
 def alerts(desk: Desk, args: Namespace) -> View:
@@ -59,10 +62,15 @@ def network(desk: Desk, args: Namespace) -> None:
 def monitor(desk: Desk, args: Namespace) -> View | None:
     """Watch the cluster: charts in a cell, a page that is drawn again and again in a terminal, lines in a pipe."""
     cluster, every_s = desk.cluster(), checked_interval(args.interval)
-    if isinstance(desk.screen(), CellScreen):
-        from exo_lab.front.widgets.monitored import monitored
+    screen = desk.screen()
+    if isinstance(screen, CellScreen):
+        from exo_lab.front.widgets.monitored import ended, monitored
 
-        return monitored(cluster, every_s=every_s, for_s=args.for_s, record=args.record)
+        if args.record == OFF:
+            return MessageView(ended(cluster))
+        return monitored(cluster, screen, every_s=every_s, for_s=args.for_s, record=args.record)
+    if args.record == OFF:
+        raise ConfigError("in a terminal Ctrl+C ends monitor and its recording; --record takes a file there")
     watch = Watch(cluster)
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(Recording(args.record)) if args.record else None
