@@ -64,7 +64,7 @@ class PaceWatch:
     def follow(self) -> None:
         """Look from now on, as long as something is loaded."""
         if self._node.plans and (self._following is None or self._following.done()):
-            self._following = self._node.tasks.start(self._follow(), "paces of stages")
+            self._following = self._node.tasks.keep(self._follow, "paces of stages")
 
     async def _follow(self) -> None:
         while self._node.plans:

@@ -70,7 +70,7 @@ class Node:
         self.problems = Problems()
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
-        self.tasks = Tasks(self.id)
+        self.tasks = Tasks(self.id, self.problems, self.timing.restart_s)
         self.load, self.stopped = Load(), False
         # Of a device that has only its network emulated, memory is what there is.
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
@@ -116,14 +116,15 @@ class Node:
         )
         self.recovery.start()
         self.ring.start()
+        self.sensing.start()
         for discovery in self.parts.discoveries:
-            self.tasks.start(self.peers.discover(discovery), f"discovery {discovery.name}")
-        self.tasks.start(self.peers.pulse.ping_all(lambda: catch_up(self)), "pings")
-        self.tasks.start(self.peers.greet_missing(), "greetings")
+            self.tasks.keep(lambda one=discovery: self.peers.discover(one), f"discovery {discovery.name}")
+        self.tasks.keep(lambda: self.peers.pulse.ping_all(lambda: catch_up(self)), "pings")
+        self.tasks.keep(self.peers.greet_missing, "greetings")
         self.peers.pulse.watch(self.tasks)
-        self.tasks.start(watch_requests(self), "sweep")
-        self.tasks.start(watch_links(self), "links")
-        self.tasks.start(self.sensing.run(), "sensors")
+        self.tasks.keep(lambda: watch_requests(self), "sweep")
+        self.tasks.keep(lambda: watch_links(self), "links")
+        self.tasks.keep(self.sensing.run, "sensors")
         if self.parts.measure_speed is not None:
             self.tasks.start(learn_speed(self, self.parts.measure_speed), "speed")
 

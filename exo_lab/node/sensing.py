@@ -62,10 +62,13 @@ class Sensing:
         self._read_at: dict[str, float] = {}
         self._computed: tuple[float, float] | None = None  # when, FLOPs until then
 
-    async def run(self) -> None:
-        """Look whenever something is due, for ever."""
+    def start(self) -> None:
+        """Begin to write readings down."""
         if self.recorder is not None:
             self.recorder.start()
+
+    async def run(self) -> None:
+        """Look whenever something is due, for ever."""
         while True:
             wait_s = self.look()
             await asyncio.sleep(wait_s)

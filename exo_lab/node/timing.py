@@ -17,7 +17,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     takes no frame for so long cannot be reached. `idle_session_s`: a session that nothing comes for is freed.
     `retire_after_s`: the shard of a replaced plan still takes requests for so long. `collect_s`: what a node waits
     for its neighbours' topology, for each hop that they may still go. `measure_every_s`: between two echoes on each
-    link. `heartbeat_s`: what the others are told, so that they ping this node that seldom; 0: as everybody.
+    link. `restart_s`: pause before a task that broke is started again. `heartbeat_s`: what the others are told, so that
+    they ping this node that seldom; 0: as everybody.
     """
 
     hello_timeout_s: float = 3.0
@@ -36,6 +37,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     measure_every_s: float = 0.5
     leave_timeout_s: float = 0.5
     close_timeout_s: float = 5.0
+    restart_s: float = 2.0
     heartbeat_s: float = 0.0
 
 

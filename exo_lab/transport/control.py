@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import zmq.asyncio
 from exo_lab.core.errors import PeerUnreachable, TransportError
 from exo_lab.transport.exchange import Exchange
 from exo_lab.transport.frames import MAX_CONTROL_BYTES
-from exo_lab.transport.sockets import bind, connect, tune
+from exo_lab.transport.sockets import bind, connect, no_socket, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -162,26 +163,31 @@ class ZmqControl(Exchange):
             if idle is None:
                 raise PeerUnreachable(f"{MAX_PEERS} peers are being asked already; {address} not asked")
             self._disconnect(idle)
-        socket = self._socket(zmq.DEALER)
-        events = self._socket(zmq.PAIR)
         try:
-            self._keys.apply_client(socket)
-            name = f"inproc://exo-link-{id(self)}-{next(_link_numbers)}"
-            socket.monitor(name, zmq.EVENT_DISCONNECTED)
-            events.connect(name)
-            connect(socket, address)
-        except BaseException:
-            socket.disable_monitor()
-            events.close()
-            socket.close()
-            raise
-        link = _Link(address, socket, events)
+            link = self._open_link(address)
+        except zmq.ZMQError as exc:
+            raise no_socket(address, exc) from exc
         link.tasks = (
             loop.create_task(self._read_answers(link), name=f"answers of {address}"),
             loop.create_task(self._read_events(link), name=f"connection to {address}"),
         )
         self._links[address] = link
         return link
+
+    def _open_link(self, address: str) -> _Link:
+        with contextlib.ExitStack() as opened:
+            socket = self._socket(zmq.DEALER)
+            opened.callback(socket.close)
+            events = self._socket(zmq.PAIR)
+            opened.callback(events.close)
+            self._keys.apply_client(socket)
+            name = f"inproc://exo-link-{id(self)}-{next(_link_numbers)}"
+            socket.monitor(name, zmq.EVENT_DISCONNECTED)
+            opened.callback(socket.disable_monitor)
+            events.connect(name)
+            connect(socket, address)
+            opened.pop_all()
+        return _Link(address, socket, events)
 
     def _gave_up(self, address: str) -> None:
         link = self._links.get(address)

@@ -18,7 +18,7 @@ from exo_lab.transport.base import DATA_TIMEOUT_S, DataStats
 from exo_lab.transport.frames import MAX_PARTS, MAX_TENSOR_BYTES, Malformed, Part, decode, encode
 from exo_lab.transport.mailbox import Mailbox
 from exo_lab.transport.shared_memory import SharedMemory
-from exo_lab.transport.sockets import bind, connect, tune
+from exo_lab.transport.sockets import bind, connect, no_socket, tune
 from exo_lab.transport.tally import Tally
 
 if TYPE_CHECKING:
@@ -155,6 +155,8 @@ class ZmqData:
             socket = self._context.socket(zmq.PUSH)
         except zmq.ContextTerminated as exc:
             raise TransportError("the data port is closed") from exc
+        except zmq.ZMQError as exc:
+            raise no_socket(address, exc) from exc
         try:
             tune(socket, high_water_mark=self._high_water_mark, max_part_bytes=0)
             # Queue for connected peers only, so that a frame for a dead one is refused and not kept.

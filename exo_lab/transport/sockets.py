@@ -90,6 +90,14 @@ def connect(socket: zmq.Socket[Any], address: str) -> None:
         raise PeerUnreachable(f"cannot connect to {address}: {exc}") from exc
 
 
+def no_socket(address: str, exc: zmq.ZMQError) -> PeerUnreachable:
+    """What it means that no socket could be opened for an address."""
+    return PeerUnreachable(
+        f"no connection to {address} can be opened: {exc}. If too many files are open, close some or raise the limit "
+        "(ulimit -n)."
+    )
+
+
 def _of_some_interface(family: int, fallback: str) -> str:
     """An address of an interface that is up and not loopback; `fallback` if there is none."""
     states = psutil.net_if_stats()

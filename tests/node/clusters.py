@@ -41,6 +41,7 @@ FAST = Timing(
     sweep_every_s=0.02,
     send_timeout_s=1.5,
     retire_after_s=0.1,
+    restart_s=0.02,
 )
 
 
