@@ -1,7 +1,7 @@
 """An answer in the making: text arrives piece by piece, and can be iterated, polled, awaited or stopped.
 
 The ring delivers tokens; this turns them into text, looks for stop strings, and keeps the figures. It knows nothing
-of notebooks.
+of notebooks; who in this process hears of it is in `hearing`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import msgspec
 from exo_lab.core.errors import Cancelled, ExoError, GenerationError
 from exo_lab.core.following import Over, Step
 from exo_lab.core.status import GenerationStats, TokenEvent
+from exo_lab.core.stops import first_stop, held_back
+from exo_lab.hearing import ears
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -72,6 +74,9 @@ class Generation:
         self._reading = threading.Lock()
         self._finish: FinishReason | None = None
         self._ended_at: float | None = None
+        self._plan, self._ears = request.plan, ears()
+        for ear in self._ears:
+            ear.started(self.stats)
 
     # -- state -------------------------------------------------------------------------------------------
 
@@ -151,6 +156,10 @@ class Generation:
 
     def _poll(self, timeout_s: float) -> list[TokenEvent]:
         events: list[TokenEvent] = []
+        if self._request.plan.rank != self._plan.rank:
+            self._plan = self._request.plan
+            for ear in self._ears:
+                ear.moved(self.stats)
         while self._finish is None:
             arrival = self._request.take(0.0 if events else timeout_s)
             if arrival is not None:
@@ -231,8 +240,8 @@ class Generation:
             self._text += self._stream.add(token.token)
         if token.finish is not None:
             self._text += self._stream.flush()
-        cut = self._stop_at()
-        held = 0 if token.finish is not None or cut is not None else self._held_back()
+        cut = first_stop(self._text, self._stop, self._shown)
+        held = 0 if token.finish is not None or cut is not None else held_back(self._text, self._stop, self._shown)
         shown = len(self._text) - held if cut is None else cut
         piece = self._text[self._shown : shown]
         self._shown = max(shown, self._shown)
@@ -247,6 +256,8 @@ class Generation:
         )
         self.tokens.append(event)
         self._follow(self._step(event))
+        for ear in self._ears:
+            ear.token(self.id, event)
         if cut is not None:
             self._text = self._text[:cut]
             self._end("stop")
@@ -254,20 +265,6 @@ class Generation:
         elif token.finish is not None:
             self._end(token.finish)
         return event
-
-    def _stop_at(self) -> int | None:
-        """Where the first stop string begins in the text, if one is complete."""
-        # Never before what was shown: whatever could have been the beginning of one was held back.
-        places = [self._text.find(stop, self._shown) for stop in self._stop]
-        return min((place for place in places if place >= 0), default=None)
-
-    def _held_back(self) -> int:
-        """Characters at the end that could be the beginning of a stop string."""
-        longest = max((len(stop) - 1 for stop in self._stop), default=0)
-        for size in range(min(longest, len(self._text) - self._shown), 0, -1):
-            if any(stop.startswith(self._text[-size:]) for stop in self._stop):
-                return size
-        return 0
 
     def _close(self) -> None:
         """Nothing more will come: show what was held back, and say why it ended."""
@@ -282,6 +279,8 @@ class Generation:
             self._finish, self._ended_at = reason, self._clock()
             model, total_s = self._request.plan.model, self._ended_at - self._request.started_at
             self._follow(Over(request=self.id, model=model, finish=reason, tokens=len(self.tokens), total_s=total_s))
+            for ear in self._ears:
+                ear.ended(self.stats)
 
     def _step(self, event: TokenEvent) -> Step:
         request = self._request

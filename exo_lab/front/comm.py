@@ -50,6 +50,7 @@ class Line:
 
     def __init__(self, comm: Comm, now: float) -> None:
         self.comm, self.heard_at = comm, now
+        self.told = False  # of the latest answer, as far as it had come
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.status import ClusterStatus, LoadedModel, PlanPreview
-from exo_lab.front import panel, panel_cluster
+from exo_lab.front import panel_cluster, panel_target
 from exo_lab.front.completion import complete
 from exo_lab.front.views import PlanView, StatusView, generation_view
 
@@ -39,7 +39,7 @@ def load(shell: Any, magics_class: type[ExoMagics]) -> None:
     for kind, show in _formats(magics).items():
         formatter.for_type(kind, show)
     formatter.for_type_by_name(*_GENERATION, lambda value: _show_generation(magics, value))
-    panel.register(panel_cluster.Current(magics.present), shell)
+    panel_target.register(panel_cluster.Current(magics.present), shell)
 
 
 def unload(shell: Any, magics_class: type[ExoMagics]) -> None:
@@ -57,7 +57,7 @@ def unload(shell: Any, magics_class: type[ExoMagics]) -> None:
     for kind in _formats(magics):
         formatter.pop(kind, None)
     formatter.pop(".".join(_GENERATION), None)
-    panel.unregister()
+    panel_target.unregister()
     present = magics.present()
     if present is not None:
         present.close()

@@ -13,26 +13,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
 from exo_lab.front import panel_messages as m
-from exo_lab.front.cells import Cells
-from exo_lab.front.comm import Line, id_of, in_kernel, problem, read_request
+from exo_lab.front.comm import Line, id_of, problem, read_request
+from exo_lab.front.panel_feed import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.core.status import GenerationStats, TokenEvent
     from exo_lab.front.comm import Comm
+    from exo_lab.front.panel_feed import Told
     from exo_lab.front.panel_port import PanelCluster
 
 STATUS_EVERY_S = 1.0  # load and memory change without an event
 FLUSH_EVERY_S = 0.03  # at most one push of tokens in this time
 STATUS_GAP_S = 0.25  # at most one status in this time
-QUEUE = 10_000  # events that wait for a slow push; older ones are dropped, the next status makes up for them
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class Panel:
     ) -> None:
         self._current, self._busy, self._clock = current, busy, clock
         self._lines: list[Line] = []
-        self._events: deque[Any] = deque(maxlen=QUEUE)
+        self._feed = Feed()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._changed = True
@@ -66,9 +65,23 @@ class Panel:
 
     # -- the cluster's side ------------------------------------------------------------------------------
 
-    def started(self, start: m.GenerationStart) -> None:
-        """A generation began. Returns at once, like the next two; nothing happens where nobody looks."""
-        self._push(start)
+    def started(self, stats: GenerationStats) -> None:
+        """A generation began. Returns at once, like the next three; see `hearing.Ear`."""
+        plan = stats.plan
+        self._push(
+            m.GenerationStart(
+                request=stats.request,
+                model=stats.model,
+                epoch=plan.epoch,
+                devices=plan.devices,
+                prompt_tokens=stats.prompt_tokens,
+            )
+        )
+
+    def moved(self, stats: GenerationStats) -> None:
+        """It goes on over another plan."""
+        plan = stats.plan
+        self._push(m.GenerationMoved(request=stats.request, epoch=plan.epoch, devices=plan.devices, index=stats.tokens))
 
     def token(self, request: str, event: TokenEvent) -> None:
         """A token came."""
@@ -83,9 +96,10 @@ class Panel:
         self._changed = True
         self._wake.set()
 
-    def _push(self, event: Any) -> None:
-        if self._lines:
-            self._events.append(event)
+    def _push(self, event: Told) -> None:
+        wanted = bool(self._lines)
+        self._feed.put(event, wanted=wanted)
+        if wanted:
             self._wake.set()
 
     # -- the front end's side ----------------------------------------------------------------------------
@@ -195,7 +209,6 @@ class Panel:
             with self._lock:
                 if not self._lines:
                     self._pusher = None
-                    self._events.clear()
                     self._watch(None)
                     return
             try:
@@ -209,8 +222,12 @@ class Panel:
         """Events as they came, batched; the status on change and once a second."""
         cluster = self._current()
         self._watch(cluster)
-        for event in self._batch():
-            self._send_all(event)
+        lines = tuple(self._lines)  # who comes after this hears the whole story in the next round
+        news, story = self._feed.take()
+        for line in lines:
+            for event in news if line.told else story:
+                self._send(line, event)
+            line.told = True
         now = self._clock()
         due = now - self._told_at
         if due >= STATUS_EVERY_S or (self._changed and due >= STATUS_GAP_S):
@@ -246,20 +263,6 @@ class Panel:
             predicts=cluster.predicts,
         )
 
-    def _batch(self) -> list[Any]:
-        """The waiting events, neighbouring tokens of one request as one message."""
-        batch: list[Any] = []
-        while self._events:
-            event = self._events.popleft()
-            last = batch[-1] if batch else None
-            if isinstance(event, m.TokensEvent) and isinstance(last, m.TokensEvent) and last.request == event.request:
-                batch[-1] = m.TokensEvent(request=event.request, tokens=last.tokens + event.tokens)
-            elif isinstance(event, m.LoadProgress) and isinstance(last, m.LoadProgress) and last.node == event.node:
-                batch[-1] = event
-            else:
-                batch.append(event)
-        return batch
-
     def _send_all(self, message: Any) -> None:
         for line in tuple(self._lines):
             self._send(line, message)
@@ -270,40 +273,3 @@ class Panel:
         except Exception as exc:
             log.warning("a front end could not be told of %s and is dropped: %s", type(message).__name__, exc)
             self._closed(line)
-
-
-_panel: Panel | None = None
-_cells: Cells | None = None
-
-
-def panel() -> Panel | None:
-    """This kernel's panel; None where `register` was not called or there is no kernel."""
-    return _panel
-
-
-def register(current: Callable[[], PanelCluster | None], shell: Any) -> Panel | None:
-    """Register the comm target in this kernel. Idempotent; None, and nothing done, outside a kernel."""
-    global _panel, _cells
-    from comm import get_comm_manager
-
-    if not in_kernel():
-        return None
-    if _panel is None:
-        cells = _cells = Cells(shell)
-        _panel = Panel(current, lambda: cells.running)
-        get_comm_manager().register_target(m.TARGET, _panel.opened)
-    return _panel
-
-
-def unregister() -> None:
-    """Take the comm target back and let go of every front end. Idempotent."""
-    global _panel, _cells
-    from comm import get_comm_manager
-
-    if _panel is not None:
-        get_comm_manager().unregister_target(m.TARGET, _panel.opened)
-        _panel.close()
-        _panel = None
-    if _cells is not None:
-        _cells.close()
-        _cells = None

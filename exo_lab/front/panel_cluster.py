@@ -13,7 +13,7 @@ import msgspec
 
 from exo_lab.core.errors import ConfigError, ExoError, PlanError, StaleEpoch
 from exo_lab.core.status import residents
-from exo_lab.front.panel_messages import DevicePrediction, GenerationStart, PlanChange, Prediction
+from exo_lab.front.panel_messages import DevicePrediction, PlanChange, Prediction
 from exo_lab.front.roster import Roster
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
     from exo_lab.core.status import ClusterStatus, LoadedModel
     from exo_lab.core.topology import Link
-    from exo_lab.front.hearing import Ear
-    from exo_lab.generation import Generation
     from exo_lab.planning.problem import Problem
 
 
@@ -204,35 +202,3 @@ class Current:
         elif self._view is None or self._view.cluster is not cluster:
             self._view = ClusterView(cluster)
         return self._view
-
-
-class Telling:
-    """Tells those who listen of one generation while its cell drains it; costs nothing where nobody does."""
-
-    def __init__(self, generation: Generation, *ears: Ear | None) -> None:
-        self._generation, self._told = generation, 0
-        self._ears = tuple(ear for ear in ears if ear is not None)
-        if self._ears:
-            stats = generation.stats
-            start = GenerationStart(
-                request=generation.id,
-                model=stats.model,
-                epoch=stats.plan.epoch,
-                devices=stats.plan.devices,
-                prompt_tokens=stats.prompt_tokens,
-            )
-            for ear in self._ears:
-                ear.started(start)
-
-    def tell(self) -> None:
-        """What has come since the last time."""
-        for ear in self._ears:
-            for event in self._generation.tokens[self._told :]:
-                ear.token(self._generation.id, event)
-        self._told = len(self._generation.tokens)
-
-    def end(self) -> None:
-        """The rest, and that it is over."""
-        self.tell()
-        for ear in self._ears:
-            ear.ended(self._generation.stats)

@@ -181,6 +181,15 @@ class GenerationStart(_Message, frozen=True, kw_only=True, tag="generation-start
     prompt_tokens: int = 0
 
 
+class GenerationMoved(_Message, frozen=True, kw_only=True, tag="generation-moved"):
+    """A generation goes on over another plan: a stage was lost, or layers were moved. `index`: of its next token."""
+
+    request: str
+    epoch: int
+    devices: tuple[str, ...]
+    index: int
+
+
 class TokensEvent(_Message, frozen=True, kw_only=True, tag="tokens"):
     """Tokens that came since the last such event, in order."""
 
@@ -209,7 +218,7 @@ class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
     reason: Literal["unloaded", "silent"]
 
 
-PanelEvent = StatusEvent | GenerationStart | TokensEvent | GenerationEnd | LoadProgress
+PanelEvent = StatusEvent | GenerationStart | GenerationMoved | TokensEvent | GenerationEnd | LoadProgress
 
 
 # -- in an output ------------------------------------------------------------------------------------------

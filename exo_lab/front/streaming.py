@@ -9,9 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.core.errors import ExoError
-from exo_lab.front.hearing import ears
-from exo_lab.front.panel import panel
-from exo_lab.front.panel_cluster import Telling
 from exo_lab.front.views import generation_view
 
 if TYPE_CHECKING:
@@ -55,12 +52,10 @@ def stream(
     def picture(state: State | None = None) -> GenerationView:
         return generation_view(generation, devices, models, state=state)
 
-    telling = Telling(generation, panel(), *ears())
     try:
         screen.offer(picture)
         while not generation.done:
             generation.poll(POLL_S)
-            telling.tell()
             screen.offer(picture)
     except KeyboardInterrupt:
         generation.cancel()
@@ -69,7 +64,6 @@ def stream(
     finally:
         if not generation.done:
             generation.cancel()
-        telling.end()
     unkept = _finish(partial(generation_view, generation, devices, models), screen, warnings, metadata)
     unkept = unkept or _failure_of(save)
     if generation.error is not None and unkept is not None:

@@ -36,10 +36,17 @@ export function reduce(state: State, message: Message): State {
           epoch: message.epoch,
           devices: message.devices,
           promptTokens: message.prompt_tokens,
+          movedAt: 0,
           tokens: [],
           stats: null
         }
       };
+    case 'generation-moved': {
+      const { request, epoch, devices, index } = message;
+      return state.generation?.request === request
+        ? { ...state, generation: { ...state.generation, epoch, devices, movedAt: index } }
+        : state;
+    }
     case 'tokens':
       return state.generation?.request === message.request
         ? { ...state, generation: withTokens(state.generation, message.tokens) }

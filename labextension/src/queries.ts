@@ -46,8 +46,8 @@ export function stageSeconds(state: State, plan: Plan | null): ReadonlyMap<strin
   }
   const sums = new Map<string, [number, number]>();
   for (const token of generation.tokens.slice(-16)) {
-    if (token.index === 0) {
-      continue; // its times are those of the prompt
+    if (token.index <= generation.movedAt) {
+      continue; // of the plan before, or its times are those of the prompt, which was computed again
     }
     for (const [node, compute] of token.timings) {
       const [sum, count] = sums.get(node) ?? [0, 0];

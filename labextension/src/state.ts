@@ -31,6 +31,8 @@ export interface Generation {
   readonly epoch: number;
   readonly devices: ReadonlyArray<string>;
   readonly promptTokens: number;
+  /** The first token that comes over `devices`; 0 where it began on them. */
+  readonly movedAt: number;
   readonly tokens: ReadonlyArray<TokenEvent>;
   /** Measured figures, once it is over. */
   readonly stats: GenerationStats | null;

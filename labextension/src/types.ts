@@ -377,6 +377,15 @@ export interface GenerationStart {
   readonly prompt_tokens: number;
 }
 
+/** A generation goes on over another plan: a stage was lost, or layers were moved. `index`: of its next token. */
+export interface GenerationMoved {
+  readonly type: 'generation-moved';
+  readonly request: string;
+  readonly epoch: number;
+  readonly devices: ReadonlyArray<string>;
+  readonly index: number;
+}
+
 /** Tokens that came since the last such event, in order. */
 export interface TokensEvent {
   readonly type: 'tokens';
@@ -445,7 +454,7 @@ export interface LoadProgress {
   readonly what: string;
 }
 
-export type PanelEvent = StatusEvent | GenerationStart | TokensEvent | GenerationEnd | LoadProgress;
+export type PanelEvent = StatusEvent | GenerationStart | GenerationMoved | TokensEvent | GenerationEnd | LoadProgress;
 
 /** What the kernel's closing of the comm says. Who was only `silent` may open another at once. */
 export interface Goodbye {

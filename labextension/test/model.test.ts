@@ -7,6 +7,7 @@ import {
   Message,
   nameOf,
   reduce,
+  runsOn,
   shownModel,
   stageSeconds,
   State,
@@ -119,6 +120,23 @@ test('stage times of an answer are not those of another plan or another model', 
   expect(stageSeconds(state, { ...plan, epoch: plan.epoch + 1 }).size).toBe(0);
   expect(stageSeconds(state, { ...plan, model: 'another' }).size).toBe(0);
   expect(stageSeconds(state, null).size).toBe(0);
+});
+
+test('an answer that goes on over another plan runs on that one, and its stage times begin anew', () => {
+  const next = { ...plan, epoch: plan.epoch + 1, devices: ['bbb222'] };
+  const moved = { type: 'generation-moved', request: 'r', epoch: next.epoch, devices: next.devices } as const;
+  const state = after(start, { type: 'tokens', request: 'r', tokens }, { ...moved, index: tokens.length });
+  expect(runsOn(state.generation, next)).toBe(true);
+  expect(runsOn(state.generation, plan)).toBe(false);
+  expect(stageSeconds(state, next).size).toBe(0);
+  const later = [0, 1].map(i => ({
+    ...tokens[1],
+    index: tokens.length + i,
+    timings: [['bbb222', i === 0 ? 9 : 0.5, 9] as const]
+  }));
+  const went = reduce(state, { type: 'tokens', request: 'r', tokens: later });
+  expect([...stageSeconds(went, next)]).toEqual([['bbb222', 0.5]]); // the first one's is the prompt's
+  expect(reduce(went, { ...moved, request: 'x', index: 9 })).toBe(went);
 });
 
 test('at its end a generation has its measured figures, and so has its plan', () => {

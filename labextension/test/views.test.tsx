@@ -155,6 +155,24 @@ describe('topology', () => {
     }
   });
 
+  test('the ring stays lit when the answer goes on over another plan', () => {
+    const inner = status.status;
+    const models = inner?.models.map(one => ({ ...one, plan: { ...one.plan, epoch: one.plan.epoch + 1 } }));
+    const replanned = reduce(running, { ...status, status: inner && { ...inner, models: models ?? [] } });
+    const { request = '', epoch = 0, devices = [] } = running.generation ?? {};
+    const moved = reduce(replanned, {
+      type: 'generation-moved',
+      request,
+      epoch: epoch + 1,
+      devices,
+      index: 9
+    });
+    draw(<TopologyView state={moved} trans={english} />);
+    expect(host.querySelectorAll('.jp-ExoLab-hop.jp-mod-running')).toHaveLength(3);
+    draw(<TopologyView state={replanned} trans={english} />); // it ends on the plan on which it began
+    expect(host.querySelectorAll('.jp-ExoLab-hop.jp-mod-running')).toHaveLength(0);
+  });
+
   test('a lost device stays in the picture and is called lost', () => {
     const inner = status.status;
     const nodes =

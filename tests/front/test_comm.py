@@ -23,6 +23,7 @@ from exo_lab.core.topology import link
 from exo_lab.front import panel_messages as m
 from exo_lab.front.cells import Cells
 from exo_lab.front.panel import Panel
+from exo_lab.front.panel_feed import KEPT_TOKENS, Feed
 
 DEADLINE_S = 10
 PLAN = plan_from_counts("tiny", ("a", "b"), (3, 2))
@@ -135,6 +136,28 @@ def comm(panel):
     made = FakeComm()
     contextvars.copy_context().run(lambda: (WHERE.set("the comm's shell"), panel.opened(made, {})))
     return made
+
+
+def token(index, **fields):
+    timing = StageTiming("a", 0.001, 0.002)
+    return TokenEvent(index=index, token=1, text="x", logprob=-0.5, at_s=0.1, timings=(timing,), **fields)
+
+
+def stats(tokens, request="r", plan=PLAN, **fields):
+    return GenerationStats(request=request, model="tiny", plan=plan, prompt_tokens=1, tokens=tokens, **fields)
+
+
+def told(comm, until):
+    """What comes of answers, in order, up to the message of that kind; statuses are passed over."""
+    heard = []
+    while not heard or heard[-1]["type"] != until:
+        message = comm.sent.get(timeout=DEADLINE_S)
+        heard += [message] if message["type"] != "status" else []
+    return heard
+
+
+def indices_of(messages):
+    return [one["index"] for message in messages for one in message.get("tokens", ())]
 
 
 def change(**fields):
@@ -250,18 +273,69 @@ def test_stop_gets_through_while_a_plan_is_being_changed(comm, cluster):
 
 def test_tokens_come_in_order_between_start_and_end(comm, panel):
     comm.wait_for("status")
-    panel.started(m.GenerationStart(request="r", model="tiny", epoch=1, devices=("a", "b")))
-    timing = StageTiming("a", 0.001, 0.002)
+    panel.started(stats(tokens=0))
     for index in range(50):
-        panel.token("r", TokenEvent(index=index, token=1, text="x", logprob=-0.5, at_s=0.1, timings=(timing,)))
-    panel.ended(GenerationStats(request="r", model="tiny", plan=PLAN, prompt_tokens=1, tokens=50))
-    kinds, indices = [], []
-    while not kinds or kinds[-1] != "generation-end":
-        message = comm.sent.get(timeout=DEADLINE_S)
-        kinds.append(message["type"])
-        indices += [token["index"] for token in message.get("tokens", ())]
-    assert next(kind for kind in kinds if kind != "status") == "generation-start"
-    assert indices == list(range(50))
+        panel.token("r", token(index))
+    panel.ended(stats(tokens=50))
+    heard = told(comm, until="generation-end")
+    assert heard[0]["type"] == "generation-start"
+    assert indices_of(heard) == list(range(50))
+
+
+def test_a_front_end_that_arrives_during_an_answer_hears_it_from_its_beginning_and_nothing_twice(panel, comm):
+    panel.started(stats(tokens=0))
+    for index in range(3):
+        panel.token("r", token(index))
+    comm.wait_for("tokens")
+    late = FakeComm()
+    panel.opened(late, {})
+    for index in range(3, 6):
+        panel.token("r", token(index))
+    panel.ended(stats(tokens=6))
+    heard = told(late, until="generation-end")
+    assert [message["type"] for message in heard].count("generation-start") == 1
+    assert heard[0]["type"] == "generation-start"
+    assert indices_of(heard) == list(range(6))
+    assert indices_of(told(comm, until="generation-end")) == [3, 4, 5]
+
+
+def test_a_front_end_that_arrives_after_an_answer_is_shown_it_although_nobody_looked_at_the_time(panel):
+    panel.started(stats(tokens=0))
+    panel.token("r", token(0))
+    panel.token("another", token(7))
+    panel.ended(stats(request="another", tokens=8))
+    panel.ended(stats(tokens=1))
+    late = FakeComm()
+    panel.opened(late, {})
+    assert [message["type"] for message in told(late, until="generation-end")] == [
+        "generation-start",
+        "tokens",
+        "generation-end",
+    ]
+
+
+def test_an_answer_that_goes_on_over_another_plan_says_so_to_those_who_are_there_and_to_those_who_come(panel, comm):
+    comm.wait_for("status")
+    panel.started(stats(tokens=0))
+    panel.token("r", token(0))
+    panel.moved(stats(tokens=1, plan=msgspec.structs.replace(plan_from_counts("tiny", ("b",), (5,)), epoch=4)))
+    panel.token("r", token(1))
+    panel.ended(stats(tokens=2))
+    moved = next(one for one in told(comm, until="generation-end") if one["type"] == "generation-moved")
+    assert (moved["epoch"], moved["devices"], moved["index"]) == (4, ["b"], 1)
+    late = FakeComm()
+    panel.opened(late, {})
+    assert moved in told(late, until="generation-end")
+
+
+def test_of_an_endless_answer_the_end_is_kept():
+    feed = Feed()
+    feed.put(m.GenerationStart(request="r", model="tiny", epoch=1, devices=("a",)), wanted=False)
+    for index in range(2 * KEPT_TOKENS):
+        feed.put(m.TokensEvent(request="r", tokens=(token(index),)), wanted=False)
+    waiting, (_, tokens) = feed.take()
+    assert waiting == []
+    assert [one.index for one in tokens.tokens] == list(range(KEPT_TOKENS, 2 * KEPT_TOKENS))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +409,7 @@ def test_nothing_runs_when_nobody_looks(panel, comm):
     pusher.join(DEADLINE_S)
     assert not pusher.is_alive()
     panel.token("r", TokenEvent(index=0, token=1, text="x", logprob=-0.5, at_s=0.1))
-    assert not panel._events
+    assert panel._feed.take() == ([], [])
 
 
 def test_closing_tells_every_front_end_on_its_own_shell_and_a_broken_one_does_not_keep_it_from_the_others(panel, comm):
@@ -421,8 +495,8 @@ def test_a_cell_counts_as_running_between_ipythons_two_events():
 
 
 def test_outside_a_kernel_nothing_is_registered():
-    from exo_lab.front.panel import panel as current
-    from exo_lab.front.panel import register
+    from exo_lab.front.panel_target import register
+    from exo_lab.hearing import ears
 
     assert register(lambda: None, None) is None
-    assert current() is None
+    assert ears() == ()

@@ -7,8 +7,9 @@ import pytest
 
 from exo_lab.cluster import Cluster
 from exo_lab.core.errors import ConfigError, StaleEpoch
-from exo_lab.front.panel_cluster import ClusterView, Current, Telling
+from exo_lab.front.panel_cluster import ClusterView, Current
 from exo_lab.front.panel_messages import PlanChange
+from exo_lab.hearing import listen
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 from tests.tiny import tiny_config, write_gguf
@@ -140,12 +141,15 @@ def test_the_view_is_the_same_for_as_long_as_the_cluster_is(pair):
     assert current() is not first
 
 
-class FakePanel:
+class Ear:
     def __init__(self):
         self.heard = []
 
-    def started(self, start):
-        self.heard.append(("start", start.request))
+    def started(self, stats):
+        self.heard.append(("start", stats.request, stats.plan.epoch))
+
+    def moved(self, stats):
+        self.heard.append(("moved", stats.tokens, stats.plan.epoch))
 
     def token(self, request, event):
         self.heard.append(("token", event.index))
@@ -154,14 +158,31 @@ class FakePanel:
         self.heard.append(("end", stats.tokens))
 
 
-def test_a_generation_is_told_from_start_to_end(pair):
+@pytest.fixture
+def ear():
+    made = Ear()
+    stop = listen(made)
+    yield made
+    stop()
+
+
+def test_an_answer_that_is_read_in_a_loop_is_heard_of_from_start_to_end(pair, ear):
     generation = pair[0].generate("the cat", raw=True, max_tokens=6)
-    panel = FakePanel()
-    telling = Telling(generation, panel)
-    while not generation.done:
+    assert "".join(generation) == generation.text
+    epoch, count = pair[0].models()[0].plan.epoch, len(generation.tokens)
+    tokens = [("token", i) for i in range(count)]
+    assert ear.heard == [("start", generation.id, epoch), *tokens, ("end", count)]
+
+
+def test_an_answer_whose_layers_are_moved_is_heard_to_go_on_over_the_new_plan(pair, ear):
+    generation = pair[0].generate("the cat", raw=True, max_tokens=400)
+    while len(generation.tokens) < 3:
         generation.poll(0.1)
-        telling.tell()
-    telling.end()
-    count = len(generation.tokens)
-    assert panel.heard == [("start", generation.id), *[("token", i) for i in range(count)], ("end", count)]
-    Telling(generation, None).end()
+    before = pair[0].models()[0].plan
+    cut = before.shards[0].end
+    layers, to = ((cut - 1, cut), 1) if cut > 1 else ((cut, cut + 1), 0)
+    plan = pair[0].move(layers, before.devices[to]).plan
+    generation.result(WITHIN_S)
+    ((_, index, epoch),) = [one for one in ear.heard if one[0] == "moved"]
+    assert epoch == plan.epoch > ear.heard[0][2]
+    assert 3 <= index <= len(generation.tokens)

@@ -12,8 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from exo_lab.core.errors import ExoError
-from exo_lab.front.hearing import listen
 from exo_lab.front.widgets.history import History, Moment, Paced, moment
+from exo_lab.hearing import listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from exo_lab.core.messages import Stats
     from exo_lab.core.status import ClusterStatus, GenerationStats, TokenEvent
     from exo_lab.core.topology import Link
-    from exo_lab.front.panel_messages import GenerationStart
 
 EVERY_S = 0.5
 FASTEST_S = 0.25  # four times a second: a front end that is told more often falls behind
@@ -63,8 +62,11 @@ class Pulse:
         self._fresh = False
         self._stages: dict[str, tuple[float, int]] = {}
 
-    def started(self, start: GenerationStart) -> None:
+    def started(self, stats: GenerationStats) -> None:
         """Nothing to count yet."""
+
+    def moved(self, stats: GenerationStats) -> None:
+        """What counts is what comes from now on."""
 
     def token(self, request: str, event: TokenEvent) -> None:
         """A token; the first one's times are those of the prompt and do not count."""

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
+from exo_lab import hearing
 from exo_lab.cluster import Cluster
 from exo_lab.core.errors import NotConnected
 from exo_lab.core.watching import Watching, with_thresholds
-from exo_lab.front import hearing
 from exo_lab.front.widgets import live_telemetry, place, telemetry
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
+from exo_lab import hearing
 from exo_lab.core.errors import NodeError
 from exo_lab.core.messages import StageTiming, Stats
 from exo_lab.core.status import TokenEvent
-from exo_lab.front import hearing
 from exo_lab.front.widgets.history import History
 from exo_lab.front.widgets.sampler import FASTEST_S, Pulse, Sampler
 from tests.front import scenes

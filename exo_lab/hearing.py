@@ -1,6 +1,6 @@
 """Who in this process hears of its answers, token by token. Knows no panel and no widget, only what they share.
 
-The cell that asks tells it; an answer that is read from Python without a cell is not heard of.
+A generation tells it, whoever reads that: a cell, a loop in Python, a server. What nobody reads has not arrived yet.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exo_lab.core.status import GenerationStats, TokenEvent
-    from exo_lab.front.panel_messages import GenerationStart
 
 
 class Ear(Protocol):
-    """Something that hears. Called in the thread that draws the answer; must not block and must not raise."""
+    """Something that hears. Called in the thread that reads the answer; must not block and must not raise."""
 
-    def started(self, start: GenerationStart) -> None:
+    def started(self, stats: GenerationStats) -> None:
         """A generation began."""
+        ...
+
+    def moved(self, stats: GenerationStats) -> None:
+        """It goes on over another plan; `stats.tokens` came before."""
         ...
 
     def token(self, request: str, event: TokenEvent) -> None:
@@ -36,7 +39,7 @@ _lock = threading.Lock()
 
 
 def listen(ear: Ear) -> Callable[[], None]:
-    """Hear of every answer from now on; the result ends it, and may be called twice."""
+    """Hear of every answer that begins from now on; the result ends it, and may be called twice."""
     with _lock:
         _ears.append(ear)
 
