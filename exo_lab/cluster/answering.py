@@ -87,6 +87,7 @@ class Answers(Models, Exports):
         return self._ask(loaded, question, TOKEN_TIMEOUT_S, None)
 
     def _ask(self, loaded: LoadedModel, question: Question, timeout_s: float, helper: Draft | None) -> Generation:
+        self._check_reach(loaded.plan)
         reference = self.node.models[loaded.plan.model]
         self.node.recovery.shapes[reference.digest] = loaded.config
         params, tokenizer = question.sampling, question.tokenizer

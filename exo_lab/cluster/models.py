@@ -8,6 +8,7 @@ from exo_lab.cluster.asking import DEFAULT_MODEL, chosen
 from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.changing import change, planned_move
 from exo_lab.cluster.loaded import ask_shapes, loaded_models
+from exo_lab.cluster.reach import check_reach
 from exo_lab.cluster.rebalance import Policy, Rebalancer, policy_of
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.status import LoadedModel, PlanPreview
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.planning import Explained, Wish
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.plan import Plan
     from exo_lab.core.topology import Topology
     from exo_lab.node.node import Node
     from exo_lab.node.planner import PlanProgress
@@ -174,6 +176,7 @@ class Models:
             ExoError: what went wrong on a node; then everything is as before.
         """
         loaded = self._loaded(model)
+        self._check_reach(loaded.plan, node)
         plan = planned_move(self, layers, node, loaded.plan)
         reference = self.node.models[loaded.plan.model]
         return self._thread.run(change(self, loaded, plan, reference, f"layers were moved to {node}", progress))
@@ -181,8 +184,13 @@ class Models:
     def unload(self, model: str | None = None) -> str:
         """Have every node forget a model; the only one if None. Returns what its plan calls it."""
         plan = chosen(self.node.plans, self.node.models, model)
+        self._check_reach(plan)
         self._thread.run(planner.unload(self.node, plan.model), STOP_TIMEOUT_S)
         return plan.model
+
+    def _check_reach(self, plan: Plan, *more: str) -> None:
+        """See `check_reach`, of the nodes of a plan and of `more`, names or ids."""
+        check_reach(self, f"layers of {plan.model} are there, or to go there", (*plan.devices, *more))
 
     def _loaded(self, model: str | None) -> LoadedModel:
         """The loaded model that a user means. ConfigError as `chosen`; ModelError if its shape cannot be had."""

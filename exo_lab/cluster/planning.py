@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from exo_lab.cluster.asking import options_as
+from exo_lab.cluster.reach import check_reach
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.core.topology import topology
@@ -117,6 +118,7 @@ def problem_of_loaded(node: Node, model: LoadedModel, known: Topology | None = N
 
 def preview(cluster: Models, config: ModelConfig, wish: Wish) -> tuple[PlanPreview, Problem]:
     """A plan and what it was made for. See `Cluster.plan`."""
+    check_reach(cluster, "a plan would leave it out, for everybody", wish.devices)
     known = heard_of(cluster)
     devices = known.devices
     by_name = sorted(devices, key=lambda device: (device.name, device.id))

@@ -25,6 +25,9 @@ from exo_lab.front.text import clean
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from exo_lab.cluster import Cluster
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -87,21 +90,28 @@ def _node(backend: Any, args: Namespace) -> None:
 
 def _doctor(backend: Any, args: Namespace) -> int:
     """A look at the cluster as a member that others can find, if it is asked to be one. Status 1 if a step fails."""
-    from exo_lab.front.cli_node import visiting
     from exo_lab.front.doctor_view import DoctorView
 
-    with visiting(backend, args.wait, lan=args.lan, peers=peers(args.peers), discovery=args.discovery) as cluster:
+    with _visiting(backend, args) as cluster:
         view = DoctorView(cluster.doctor())
     _print(view.text())
     return FAILED if any(one.verdict == "fail" for one in view.findings) else OK
 
 
+def _visiting(backend: Any, args: Namespace, *, wants_model: bool = False) -> AbstractContextManager[Cluster]:
+    """A member for the length of a command, that looks for others where the user said."""
+    from exo_lab.front.cli_node import visiting
+
+    where = {"lan": args.lan, "peers": peers(args.peers), "discovery": args.discovery}
+    return visiting(backend, args.wait, wants_model=wants_model, **where)
+
+
 def _visit(backend: Any, args: Namespace) -> None:
     """A command that needs the cluster: be a member for as long as it takes."""
-    from exo_lab.front.cli_node import serve_metrics, visiting
+    from exo_lab.front.cli_node import serve_metrics
 
     name = args.verb_name
-    with visiting(backend, args.wait, wants_model=name not in ("plan", "load", *ON_PAPER)) as cluster:
+    with _visiting(backend, args, wants_model=name not in ("plan", "load", *ON_PAPER)) as cluster:
         desk = _desk(backend)
         try:
             if name == "ask":

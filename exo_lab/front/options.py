@@ -67,6 +67,7 @@ DISCOVERY = option(
     metavar="WAY,...",
     help="ways of finding others: loopback, udp, mdns, tailscale (default: loopback; with --lan udp and mdns too)",
 )
+JOINING = (LAN, PEERS, DISCOVERY, WAIT)
 
 EMULATE_LINK = option(
     "--emulate-link",
@@ -184,13 +185,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("node", "run a node until it is stopped", CONNECT, ("shell",)),
     Verb("status", "everything at a glance: nodes, models, what is wrong"),
     Verb("nodes", "the nodes: who is alive, what they have, what they hold"),
-    Verb("doctor", "why nodes find each other or do not, step by step, and what to do", (), ("cell",)),
-    Verb(
-        "doctor",
-        "why nodes find each other or do not, step by step, and what to do",
-        (LAN, PEERS, DISCOVERY, WAIT),
-        ("shell",),
-    ),
+    Verb("doctor", "why nodes find each other or do not, step by step, and what to do"),
     Verb(
         "plan",
         "what load would do: who gets which layers, what it gives, and why. Loads nothing",
@@ -275,17 +270,17 @@ VERBS: tuple[Verb, ...] = (
     ),
 )
 ON_PAPER = ("fit", "simulate")
-# In the shell these first look for nodes, those on paper unless their devices are described.
+# In the shell these first join the cluster, those on paper unless their devices are described.
 LOOKING = (
-    *("status", "nodes", "alerts", "export", "topology", "network", "monitor", "diagnose"),
-    *("plan", *ON_PAPER, "load", "unload", "ask", "replay"),
+    *("status", "nodes", "alerts", "export", "topology", "network", "monitor", "diagnose", "doctor"),
+    *("plan", *ON_PAPER, "load", "move", "unload", "ask", "replay"),
 )  # fmt: skip
 
 
 def verbs(where: Where) -> tuple[Verb, ...]:
     """The verbs that there are in cells, or in the shell."""
     return tuple(
-        verb._replace(options=(*verb.options, WAIT)) if where == "shell" and verb.name in LOOKING
+        verb._replace(options=(*verb.options, *JOINING)) if where == "shell" and verb.name in LOOKING
         else verb._replace(options=(*verb.options, OUT)) if where == "cell" and verb.name == "ask"
         else verb
         for verb in VERBS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from exo_lab.front.options import CELL_OPTIONS, SAMPLING, VERBS, WAIT, Option, Verb
+from exo_lab.front.options import CELL_OPTIONS, JOINING, SAMPLING, VERBS, Option, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,8 @@ SHELL = """\
 
 Answers and tables go to standard output, progress and figures to standard error. The exit status is 0, 1 after an
 error, 2 for a wrong command line, 130 when interrupted. Commands that need the cluster join it for as long as they take
-and hold no layers; WAIT says how long they look for nodes.
+and hold no layers. Without options they find nodes of this user on this machine; these say where else to look:
+
 """
 
 DEFAULTS = """\
@@ -124,8 +125,7 @@ def _cell(text: str) -> str:
 
 
 def _shell() -> str:
-    wait = f"`{WAIT.flags[0]} {WAIT.settings['metavar']}`"
-    return SHELL.replace("WAIT", wait)
+    return SHELL + _table(JOINING)
 
 
 def _defaults() -> str:

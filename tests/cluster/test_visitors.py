@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exo_lab.cluster import Cluster
+from exo_lab.cluster import Cluster, reach
 from exo_lab.cluster.planning import Wish, problem_of
 from exo_lab.cluster.rebalance import acts
 from exo_lab.core.errors import ConfigError, NodeError
@@ -88,3 +88,59 @@ def test_alone_a_visitor_has_nobody_to_load_on(model):
 
 def test_nobody_acts_for_a_plan_where_only_visitors_are():
     assert not acts(plan_from_counts("m", ("a",), (1,)), "shell", set())
+
+
+# -- a visitor that is connected to a part of the cluster ----------------------------------------------------
+
+
+@pytest.fixture
+def apart(model, monkeypatch):
+    """A plan over two nodes, and a visitor that met only the one of them."""
+    monkeypatch.setattr(reach, "MEET_S", 0.2)
+    token = new_token()
+    with Cluster(options("near", discovery=()), token) as near:
+        address = near.nodes()[0].address
+        with Cluster(options("far", discovery=(), peers=(address,)), token) as far:
+            near.wait_for(2, WITHIN_S)
+            far.wait_for(2, WITHIN_S)
+            near.load(model, devices=["near", "far"], context=64)
+            with Cluster(options("shell-3", discovery=(), peers=(address,), visits=True), token) as visitor:
+                assert eventually(visitor.models)
+                assert far.id not in {node.device.id for node in visitor.nodes()}
+                yield near, far, visitor
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda visitor, model, record: visitor.generate("the cat", raw=True, max_tokens=4).result(WITHIN_S),
+        lambda visitor, model, record: visitor.replay(record),
+        lambda visitor, model, record: visitor.load(model, context=64),
+        lambda visitor, model, record: visitor.load(model, devices=["far"], context=64),
+        lambda visitor, model, record: visitor.plan(model),
+        lambda visitor, model, record: visitor.move("0:1", "near"),
+        lambda visitor, model, record: visitor.unload(),
+    ],
+    ids=["ask", "replay", "load", "load on it", "plan", "move", "unload"],
+)
+def test_a_command_that_cannot_reach_a_node_of_the_plan_says_so_and_changes_nothing(apart, model, command):
+    near, far, visitor = apart
+    record = near.generate("the cat", raw=True, max_tokens=4).result(WITHIN_S).record()
+    before = near.models()[0].plan
+    with pytest.raises(NodeError, match=r"not connected to far, .*--lan .*--peers .*--discovery"):
+        command(visitor, model, record)
+    assert near.models()[0].plan == far.models()[0].plan == before
+
+
+def test_a_node_that_nobody_sees_any_more_is_gone_for_a_command_too(apart, model):
+    near, far, visitor = apart
+    expected = near.generate("the cat", raw=True, max_tokens=8).result(WITHIN_S).text
+    far.close()
+    answer = visitor.generate("the cat", raw=True, max_tokens=8).result(WITHIN_S)
+    assert answer.text == expected
+    assert near.models()[0].plan.devices == (near.id,)
+
+
+def test_nodes_that_are_named_are_enough(apart, model):
+    near, _, visitor = apart
+    assert visitor.load(model, devices=["near"], context=64).plan.devices == (near.id,)

@@ -109,6 +109,32 @@ def test_a_prompt_can_come_from_standard_input(backend, capsys, monkeypatch):
     assert backend.made[0].options_of("generate")["prompt"] == "from a file\n"
 
 
+WITHOUT_A_CLUSTER = {"models", "token", "demo"}
+NEEDED = {"move": ["0:4", "kernel-1"], "network": ["test"], "ask": ["Hi"], "replay": ["run.json"]}
+
+
+@pytest.mark.parametrize("verb", sorted({one.name for one in verbs("shell")} - WITHOUT_A_CLUSTER))
+def test_every_other_verb_joins_and_looks_for_nodes_where_it_is_told_to(backend, capsys, verb):
+    asked = {}
+
+    def connect(*_, **options):
+        asked.update(options)
+        raise NodeError("it has joined")
+
+    backend.connect = connect
+    where = ["--lan", "--peers", "tcp://10.0.0.2:1", "--discovery", "udp,mdns"]
+    assert main([verb, *NEEDED.get(verb, ()), *where], backend) == 1
+    assert "it has joined" in capsys.readouterr().err
+    assert (asked["lan"], asked["peers"], asked["discovery"]) == (True, ("tcp://10.0.0.2:1",), ("udp", "mdns"))
+    assert asked.get("visits", False) is (verb != "node")
+
+
+def test_layers_are_moved_from_a_shell(backend, capsys):
+    assert main(["move", "10-14", "kernel-2", "--wait", "0.1"], backend) == 0
+    assert backend.made[0].options_of("move") == {"layers": "10-14", "node": "kernel-2", "model": None}
+    assert "kernel-2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", ["load", "plan"])
 def test_nodes_and_their_order_are_left_to_the_strategy_as_in_a_cell(backend, capsys, verb):
     asked = {"load": "load", "plan": "explain"}[verb]
