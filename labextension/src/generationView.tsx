@@ -1,18 +1,12 @@
-/**
- * An answer in the making: text that is tinted by how sure the model was, its figures, and Stop.
- *
- * A token's tint is its probability; unsure ones are underlined too. What else it might have been is in its tooltip.
- */
+/** An answer in the making: its text, its figures, and Stop. */
 
 import * as React from 'react';
 
 import { isGenerating, State, tokensPerS } from './model';
 import { Origin } from './parts';
-import { clean, cleanName, Trans } from './text';
-import { TokenEvent } from './types';
+import { cleanName, Trans } from './text';
+import { TokenText } from './tokenText';
 import { showRate, showSeconds } from './units';
-
-const SHOWN = 1500; // the last so many tokens; a page with more of them is slow
 
 export interface GenerationProps {
   readonly state: State;
@@ -24,13 +18,6 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
   const { state, trans } = props;
   const generation = state.generation;
   const running = isGenerating(state);
-  const box = React.useRef<HTMLDivElement>(null);
-  const count = generation?.tokens.length ?? 0;
-  React.useLayoutEffect(() => {
-    if (running && box.current !== null) {
-      box.current.scrollTop = box.current.scrollHeight;
-    }
-  }, [count, running]);
   if (generation === null) {
     return null;
   }
@@ -57,17 +44,7 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
           </button>
         )}
       </div>
-      <div
-        ref={box}
-        className="jp-ExoLab-text"
-        tabIndex={0}
-        role="group"
-        aria-label={trans.__('Text of the answer')}
-      >
-        {generation.tokens.slice(-SHOWN).map(token => (
-          <TokenSpan key={token.index} token={token} trans={trans} />
-        ))}
-      </div>
+      <TokenText key={generation.request} tokens={generation.tokens} running={running} trans={trans} />
       <div className="jp-ExoLab-faint">
         {[
           trans._n('%1 token', '%1 tokens', total),
@@ -80,34 +57,4 @@ export function GenerationView(props: GenerationProps): React.ReactElement | nul
       </div>
     </section>
   );
-}
-
-const TokenSpan = React.memo(function TokenSpan(props: {
-  token: TokenEvent;
-  trans: Trans;
-}): React.ReactElement {
-  const { token, trans } = props;
-  const chance = Math.exp(token.logprob);
-  const doubt = Math.min(1, Math.max(0, 1 - chance));
-  const others = token.alternatives.map(
-    ([text, logprob]) => `${JSON.stringify(clean(text, 40) || text)} ${percent(Math.exp(logprob))}`
-  );
-  const tip = [trans.__('probability %1', percent(chance)), ...others].join('\n');
-  const classes = ['jp-ExoLab-token'];
-  if (chance < 0.5) {
-    classes.push('jp-mod-unsure');
-  }
-  return (
-    <span
-      className={classes.join(' ')}
-      style={{ '--jp-exolab-doubt': `${Math.round(doubt * 45)}%` } as React.CSSProperties}
-      title={tip}
-    >
-      {token.text}
-    </span>
-  );
-});
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }

@@ -12,7 +12,7 @@ import type { Follower, Host } from './follower';
 import { GenerationView } from './generationView';
 import { HeatView } from './heatView';
 import { ClusterModel, EMPTY, reduce, State } from './model';
-import { useSignal } from './parts';
+import { useFrames } from './parts';
 import { PlacementStill, PlacementView } from './placementView';
 import { Connection } from './pool';
 import { Trans } from './text';
@@ -41,6 +41,16 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
     this._enter(); // only now is it known in which notebook it stands
   }
 
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.update();
+  }
+
+  protected override onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
+  }
+
   protected override onBeforeDetach(message: Message): void {
     this._leave();
     super.onBeforeDetach(message);
@@ -54,6 +64,7 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
       <Shown
         output={this._output}
         connection={this._connection}
+        shown={this.isVisible}
         outside={this._host === null}
         trans={this._trans}
       />
@@ -120,15 +131,17 @@ const nothing = new ClusterModel();
 interface ShownProps {
   readonly output: OutputView;
   readonly connection: Connection | null;
+  /** Somebody can see it; else what is drawn stays as it is, and as high as it is. */
+  readonly shown: boolean;
   /** It stands in no notebook and no console: only the kernel that made it is its own. */
   readonly outside: boolean;
   readonly trans: Trans;
 }
 
 function Shown(props: ShownProps): React.ReactElement {
-  const { output, connection, outside, trans } = props;
+  const { output, connection, shown, outside, trans } = props;
   const model = connection?.link.model ?? nothing;
-  useSignal(model.changed);
+  useFrames(model.changed, shown);
   const connected = model.state.phase === 'connected' && model.state.mismatch === null;
   const live = connection !== null && connected && (!outside || isFrom(output, connection));
   const [past] = React.useState<State>(() => reduce(EMPTY, output.snapshot));

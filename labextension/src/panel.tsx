@@ -25,6 +25,12 @@ export class ExoPanel extends ReactWidget {
   protected override onAfterShow(message: Message): void {
     super.onAfterShow(message);
     this._follower.look();
+    this.update();
+  }
+
+  protected override onAfterHide(message: Message): void {
+    super.onAfterHide(message);
+    this.update();
   }
 
   protected override onAfterAttach(message: Message): void {
@@ -34,8 +40,9 @@ export class ExoPanel extends ReactWidget {
     }
   }
 
-  protected override render(): React.ReactElement {
-    return (
+  /** Nothing while nobody can see it: it would follow every token, and hold the server's web socket open. */
+  protected override render(): React.ReactElement | null {
+    return !this.isVisible ? null : (
       <Followed
         follower={this._follower}
         server={this._server}

@@ -5,7 +5,7 @@ import * as React from 'react';
 import { AlertsView } from './alertsView';
 import { GenerationView } from './generationView';
 import { livingNodes, State } from './model';
-import { useSignal } from './parts';
+import { useFrames } from './parts';
 import { PlacementView } from './placementView';
 import { ServerView } from './serverView';
 import type { ServerWatch } from './serverWatch';
@@ -56,7 +56,7 @@ export function PanelView(props: PanelProps): React.ReactElement {
 
 function Connected(props: PanelProps & { connection: Connection }): React.ReactElement {
   const { connection, actions, trans } = props;
-  useSignal(connection.link.model.changed);
+  useFrames(connection.link.model.changed);
   const state = connection.link.model.state;
   if (state.phase !== 'connected') {
     return (

@@ -104,6 +104,34 @@ export function useSignal<S>(signal: ISignal<S, void>): void {
   }, [signal]);
 }
 
+/**
+ * Render again when the signal is emitted, once a frame however often that is: tokens come faster than a screen shows them.
+ * A page in the background has no frames. Not while `shown` is false; what was missed comes with it.
+ */
+export function useFrames<S>(signal: ISignal<S, void>, shown = true): void {
+  const [, again] = React.useReducer((count: number) => count + 1, 0);
+  React.useEffect(() => {
+    if (!shown) {
+      return undefined;
+    }
+    let asked: number | null = null;
+    const slot = (): void => {
+      asked ??= requestAnimationFrame(() => {
+        asked = null;
+        again();
+      });
+    };
+    signal.connect(slot);
+    again(); // what was emitted between the first drawing and now
+    return () => {
+      signal.disconnect(slot);
+      if (asked !== null) {
+        cancelAnimationFrame(asked);
+      }
+    };
+  }, [signal, shown]);
+}
+
 /** What a value is now and then: a view that redraws at each change of a fast one would be all that a page does. */
 export function useSlowly<T>(value: T, everyMs: number): T {
   const [shown, show] = React.useState(() => value);

@@ -33,6 +33,13 @@ export function sampleConfig(): ModelConfig {
   return config;
 }
 
+/** The screen's next frame, with all that waited for it. */
+export async function frame(): Promise<void> {
+  await settle();
+  await new Promise(resolve => requestAnimationFrame(resolve));
+  await settle();
+}
+
 /** Let every settled promise go on. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 20; i += 1) {

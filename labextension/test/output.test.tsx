@@ -8,7 +8,7 @@ import { OutputWidget } from '../src/outputView';
 import { Pool } from '../src/pool';
 import { english } from '../src/text';
 import { OutputView, VIEW_MIME } from '../src/types';
-import { settle, status } from './fixtures';
+import { frame, settle, status } from './fixtures';
 import { FakeKernel } from './kernel';
 import { FakeHost, FakeLab } from './lab';
 
@@ -26,10 +26,10 @@ beforeEach(() => {
 
 afterEach(() => view.dispose());
 
-/** A placement in an output of this host; in none, a view of its own. */
-async function shown(host: FakeHost | null): Promise<void> {
+/** A view in an output of this host; in none, a view of its own. */
+async function shown(host: FakeHost | null, what: OutputView['view'] = 'placement'): Promise<void> {
   view = new OutputWidget(follower, english);
-  const output: OutputView = { view: 'placement', snapshot: status, answer: null, follow: false };
+  const output: OutputView = { view: what, snapshot: status, answer: null, follow: false };
   await meanwhile(() => {
     void view.renderModel({ data: { [VIEW_MIME]: output } } as never);
     if (host !== null) {
@@ -43,7 +43,7 @@ async function shown(host: FakeHost | null): Promise<void> {
 async function meanwhile(happens: () => void): Promise<void> {
   await act(async () => {
     happens();
-    await settle();
+    await frame();
   });
 }
 
@@ -90,6 +90,20 @@ test('outside of a notebook it is live with the kernel that made it, also when t
   expect(live()).toBe(true);
   await meanwhile(() => lab.notebook('b'));
   expect(live()).toBe(true);
+});
+
+test('in a notebook that is in the background it is drawn no more, and shows what it missed afterwards', async () => {
+  const kernel = new FakeKernel();
+  const host = lab.notebook('a', kernel);
+  const nodes = (): number => view.node.querySelectorAll('.jp-ExoLab-device').length;
+  await shown(host, 'topology');
+  await speaks(kernel);
+  await meanwhile(() => view.hide());
+  const [own] = status.status?.nodes ?? [];
+  await speaks(kernel, { ...status, status: status.status && { ...status.status, nodes: [own] } });
+  expect(nodes()).toBe(3);
+  await meanwhile(() => view.show());
+  expect(nodes()).toBe(1);
 });
 
 test('outside of a notebook it does not show another kernel\u2019s cluster as its own', async () => {

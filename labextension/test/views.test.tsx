@@ -6,7 +6,7 @@ import { createRoot, Root } from 'react-dom/client';
 
 import { GenerationView } from '../src/generationView';
 import { Ask } from '../src/link';
-import { ClusterModel, EMPTY, Phase, reduce } from '../src/model';
+import { ClusterModel, EMPTY, Phase, reduce, State } from '../src/model';
 import { Empty, PanelView } from '../src/panelView';
 import { PlacementStill, PlacementView } from '../src/placementView';
 import { Connection } from '../src/pool';
@@ -445,6 +445,43 @@ describe('answer', () => {
     expect(spans.map(span => span.textContent).join('')).toBe(' Paris.');
     expect(spans[0].getAttribute('title')).toContain('probability 90 %');
     expect(spans[0].getAttribute('title')).toContain('London');
+  });
+
+  const many = (count: number): State =>
+    reduce(
+      { ...running, generation: running.generation && { ...running.generation, tokens: [] } },
+      {
+        type: 'tokens',
+        request: 'r',
+        tokens: Array.from({ length: count }, (_, index) => ({ ...tokens[0], index, text: ` ${index}` }))
+      }
+    );
+
+  test('tokens that come leave those that were there before alone', () => {
+    let drawn = 0;
+    const counting = {
+      ...english,
+      __: (message: string, ...values: unknown[]): string => {
+        drawn += message.startsWith('probability') ? 1 : 0;
+        return english.__(message, ...values);
+      }
+    };
+    const state = many(1000);
+    draw(<GenerationView state={state} trans={counting} stop={() => undefined} />);
+    expect(drawn).toBe(1000);
+    drawn = 0;
+    const more = reduce(state, { type: 'tokens', request: 'r', tokens: [{ ...tokens[1], index: 1000 }] });
+    draw(<GenerationView state={more} trans={counting} stop={() => undefined} />);
+    expect(drawn).toBeLessThanOrEqual(2); // the new one, and the one that Tab led to before
+    expect(host.querySelectorAll('.jp-ExoLab-token')).toHaveLength(1001);
+  });
+
+  test('of a very long answer the end is shown', () => {
+    draw(<GenerationView state={many(4000)} trans={english} stop={() => undefined} />);
+    const shown = host.querySelectorAll('.jp-ExoLab-token');
+    expect(shown.length).toBeGreaterThanOrEqual(1500);
+    expect(shown.length).toBeLessThan(1600);
+    expect(shown[shown.length - 1].textContent).toBe(' 3999');
   });
 
   test('Stop is there while it runs, and only then', () => {

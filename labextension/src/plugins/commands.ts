@@ -99,7 +99,18 @@ export const commands: JupyterFrontEndPlugin<void> = {
         palette.addItem({ command: Commands.insert, category, args: { snippet } });
       }
     }
-    const enabledChanged = (): void => app.commands.notifyCommandChanged();
+    // With every token something changes, and what JupyterLab does for a changed command is much.
+    let told = '';
+    const enabledChanged = (): void => {
+      const state = follower.current?.link.model.state;
+      const now = state === undefined ? 'none' : `${state.phase} ${isGenerating(state)}`;
+      if (now !== told) {
+        told = now;
+        for (const command of [Commands.connect, Commands.stop, Commands.refresh, Commands.insert]) {
+          app.commands.notifyCommandChanged(command);
+        }
+      }
+    };
     let watched = follower.current?.link.model ?? null;
     follower.changed.connect(() => {
       watched?.changed.disconnect(enabledChanged);
