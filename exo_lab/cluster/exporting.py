@@ -14,6 +14,7 @@ import msgspec
 from exo_lab import __version__
 from exo_lab.cluster.looking import counters, node_statuses
 from exo_lab.cluster.measurements import alerts_of
+from exo_lab.core.errors import ExoError
 from exo_lab.core.status import residents
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ OFF = "off"
 ASK_S = 1.0  # for what the other nodes say at a scrape
 LOOK_TIMEOUT_S = 5.0
 SUBJECT = "traces"
+METRICS = "metrics"
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,18 +83,26 @@ class Exports:
                 follower(moment)
 
     def _serve(self, place: str) -> None:
+        """What was served goes on until the new place is open, unless it is in the way."""
+        if place == OFF:
+            self._serve_no_more()
+            return
+        from exo_lab.telemetry.metrics import Metrics
+        from exo_lab.telemetry.scraped import Scraped, listening_place
+
+        if self._scraped is not None and self._scraped.place == listening_place(place):
+            self._serve_no_more()
+        metrics = Metrics(self._look, self._device, __version__)
+        scraped = Scraped(place, metrics.registry)
+        self._serve_no_more()
+        self._scraped, self._metrics = scraped, metrics
+        self._exported = msgspec.structs.replace(self._exported, prometheus=scraped.url)
+
+    def _serve_no_more(self) -> None:
         if self._scraped is not None:
             self._scraped.close()
         self._scraped = self._metrics = None
         self._exported = msgspec.structs.replace(self._exported, prometheus="")
-        if place == OFF:
-            return
-        from exo_lab.telemetry.metrics import Metrics
-        from exo_lab.telemetry.scraped import Scraped
-
-        metrics = Metrics(self._look, self._device, __version__)
-        self._scraped, self._metrics = Scraped(place, metrics.registry), metrics
-        self._exported = msgspec.structs.replace(self._exported, prometheus=self._scraped.url)
 
     def _trace(self, url: str) -> None:
         before, self._traced = self._traced, None
@@ -123,7 +133,7 @@ class Exports:
         """For a scrape, in its thread: what others say is waited for there, and the node goes on."""
         from exo_lab.telemetry.metrics import Look
 
-        counted, known = self._thread.run(ask(self.node), LOOK_TIMEOUT_S)
+        counted, known = self._asked()
         nodes = residents(node_statuses(self.node))
         return Look(
             nodes=nodes,
@@ -133,6 +143,16 @@ class Exports:
             counted={node.device.id: counted[node.device.id] for node in nodes if node.device.id in counted},
             refused=self.node.parts.refused(),
         )
+
+    def _asked(self) -> tuple[dict[str, Stats], Topology]:
+        """Counts and links of all nodes; where nobody can be asked, what this node knows by itself, and a notice."""
+        try:
+            found = self._thread.run(ask(self.node), LOOK_TIMEOUT_S)
+        except ExoError as exc:
+            self.node.problems.note(METRICS, f"metrics are served without what other nodes say: {exc}")
+            return {}, self.node.topology
+        self.node.problems.settle(METRICS)
+        return found
 
 
 async def ask(node: Node) -> tuple[dict[str, Stats], Topology]:

@@ -36,6 +36,7 @@ class Scraped:
                 f"metrics cannot be served on {address}:{port}: {exc}. Name another port, or 0 for any free one."
             ) from exc
         host = f"[{address}]" if ":" in address else address
+        self.place = (address, self._server.server_port)
         self.url = f"http://{host}:{self._server.server_port}/metrics"
         self._lock = threading.Lock()
         self._closed = False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import builtins
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,6 +31,10 @@ def pair(token, model):
         left.wait_for(2, WITHIN_S)
         right.wait_for(2, WITHIN_S)
         left.load(model, devices=["left", "right"], context=64)
+        ends, waiting = time.monotonic() + WITHIN_S, threading.Event()
+        while any(node.memory_available_bytes is None for node in left.nodes()):  # until the first ping was answered
+            assert time.monotonic() < ends
+            waiting.wait(0.02)
         yield left, right
 
 
@@ -169,6 +175,47 @@ def test_a_port_that_is_taken_is_said(left):
         other.listen()
         with pytest.raises(ConfigError, match="Name another port"):
             left.export(prometheus=other.getsockname()[1])
+
+
+def test_what_is_served_goes_on_where_another_place_cannot_be_had(left):
+    url = left.export(prometheus=0).prometheus
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        for place in (other.getsockname()[1], "nowhere"):
+            with pytest.raises(ConfigError):
+                left.export(prometheus=place)
+            assert left.export().prometheus == url
+    assert Scrape(url).values("exo_lab_node_up", name="left") == [1]
+
+
+def test_the_same_place_can_be_named_again(left):
+    url = left.export(prometheus=0).prometheus
+    again = left.export(prometheus=urlsplit(url).port)
+    assert again.prometheus == url
+    assert Scrape(url).values("exo_lab_node_up", name="left") == [1]
+    other = left.export(prometheus=0).prometheus
+    assert other != url
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(url, timeout=5)
+
+
+def test_a_control_thread_that_stalls_costs_a_scrape_what_others_say_and_no_more(left, monkeypatch, capfd):
+    monkeypatch.setattr("exo_lab.cluster.exporting.LOOK_TIMEOUT_S", 0.3)
+    url, go_on = left.export(prometheus=0).prometheus, threading.Event()
+    left._thread._loop.call_soon_threadsafe(go_on.wait, WITHIN_S)
+    try:
+        scrape = Scrape(url)
+    finally:
+        go_on.set()
+    assert {one.labels["name"] for one in scrape.samples if one.name == "exo_lab_node_up"} == {"left", "right"}
+    assert scrape.total("exo_lab_stage_layers", name="right") > 0
+    assert scrape.values("exo_lab_node_sessions") == []
+    assert any("without what other nodes say" in one for one in left.status().problems)
+    assert "Traceback" not in capfd.readouterr().err
+    monkeypatch.undo()
+    assert len(Scrape(url).values("exo_lab_node_sessions")) == 2
+    assert not any("without what other nodes say" in one for one in left.status().problems)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:4318", "ftp://x", "http://"])
