@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Far above any real file, far below what would fill the memory: the largest vocabularies make headers of 20 MiB.
 MAX_HEADER_BYTES = 128 << 20
 MAX_ELEMENTS = 1 << 23  # of all arrays together
+MAX_KEYS = 1 << 16
+MAX_TENSORS = 1_000_000
 MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 4
 MAX_DEPTH = 4
@@ -77,7 +79,7 @@ class _Reader:
         if version not in (2, 3):
             hint = " It looks big-endian." if version > 0xFFFF else ""
             raise UnsupportedModel(f"{self.path} is GGUF version {version}; versions 2 and 3 are read.{hint}")
-        n_tensors, n_keys = self.count("tensors"), self.count("metadata keys")
+        n_tensors, n_keys = self.count("tensors", MAX_TENSORS), self.count("metadata keys", MAX_KEYS)
         metadata: dict[str, Any] = {}
         for _ in range(n_keys):
             key = self.name("a metadata key")
@@ -145,9 +147,11 @@ class _Reader:
         self.at += size
         return value
 
-    def count(self, what: str) -> int:
+    def count(self, what: str, limit: int = MAX_ELEMENTS) -> int:
         value = self.scalar("<Q")
         self.need(value, f"a list of {value} {what}")  # every one takes at least a byte
+        if value > limit:
+            raise CorruptModel(f"{self.path}: the header lists {value} {what}; {limit} are allowed")
         return value
 
     def skip(self, n_bytes: int) -> None:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import CorruptModel, ModelError
-from exo_lab.models.gguf import FREQUENCIES
+from exo_lab.models.gguf import frequencies_in
 from exo_lab.models.gguf_header import MAX_HEADER_BYTES as MAX_GGUF_HEADER_BYTES
 from exo_lab.models.image import Image, files_of, image_file, samples_of, tensors_in
 from exo_lab.models.open import open_file
@@ -112,9 +112,9 @@ class Outline:
         return [sample for tensor in tensors for sample in samples_of(tensor)]
 
     def tables(self, number: int) -> list[Range]:
-        """Tensors that are read when the model is opened, and so belong to the outline."""
-        infos = tensors_in(self._kinds[number], self.paths[number])
-        return [(info.offset, info.offset + info.nbytes) for info in infos if info.name == FREQUENCIES]
+        """Tensors that are read when the model is opened, and so belong to the outline. Raises as `frequencies_in`."""
+        table = frequencies_in(tensors_in(self._kinds[number], self.paths[number]))
+        return [] if table is None else [(table.offset, table.offset + table.nbytes)]
 
     def _read(self, number: int) -> tuple[Range, ...]:
         try:

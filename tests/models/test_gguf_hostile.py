@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exo_lab.core.errors import CorruptModel, ModelError, UnsupportedModel
+from exo_lab.core.weights_messages import HeldFile
 from exo_lab.models import gguf_header
 from exo_lab.models.gguf import open_gguf
 from exo_lab.models.gguf_header import read_header
+from exo_lab.models.outline import Outline
 from exo_lab.models.tokenizer_gguf import tokenizer_from_gguf
 from tests.tiny import tiny_config, write_gguf
 
@@ -80,6 +82,8 @@ LIES = {
     "another format": (b"PK\x03\x04" + bytes(60), "not a GGUF file"),
     "tensor count": (gguf_file(n_tensors=HUGE), "9223372036854775808 tensors"),
     "key count": (gguf_file(n_keys=2**40), "metadata keys"),
+    "more keys than any file has": (gguf_file(n_keys=70_000, data=70_000), "70000 metadata keys; 65536 are allowed"),
+    "more tensors than any file has": (gguf_file(n_tensors=1_000_001, data=1_000_001), "1000001 tensors; 1000000 are"),
     "key count that fits the file": (gguf_file(n_keys=200), "is there twice"),
     "key length": (gguf_file(keys=[struct.pack("<Q", HUGE)]), "past the end"),
     "long key": (gguf_file(keys=[text("k" * 5000)]), "5000 bytes"),
@@ -109,6 +113,26 @@ LIES = {
     "two of a name": (gguf_file(tensors=[tensor(), tensor(offset=128)]), "is there twice"),
     "name of a tensor": (gguf_file(tensors=[tensor("n" * 3000)]), "3000 bytes"),
 }
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((1 << 28,), 0), ((64, 1), 0), ((64,), 2)])
+def test_a_table_of_frequencies_that_is_none_is_not_read(tmp_path, shape, kind):
+    path, frequencies = tmp_path / "m.gguf", tensor("rope_freqs.weight", shape, kind)
+    size = 1 << 30
+    with path.open("wb") as file:  # with a hole as large as the table
+        file.write(gguf_file(tensors=[frequencies], data=0))
+        file.truncate(file.tell() + size)
+    outline = Outline(tmp_path / "parts", [HeldFile(kind="gguf", size=path.stat().st_size, header=256, tensors=())])
+    outline.write(0, 0, gguf_file(tensors=[frequencies], data=0))
+    tracemalloc.start()
+    try:
+        for read in (lambda: open_gguf(path, "m"), lambda: outline.tables(0)):
+            with pytest.raises(UnsupportedModel, match="vector of at most 4096 floats"):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+        outline.discard()
 
 
 @pytest.mark.parametrize("case", LIES)
