@@ -1,4 +1,4 @@
-"""One position, or a few, through the layers of a stage on a CPU: what decoding does for every token.
+"""Positions through the layers of a stage on a CPU: one, or a few, as decoding does for every token, or many.
 
 At this size an operator costs as much to call as to compute, so there are few of them, and they write into buffers
 that are made once. Our own kernels do in one call what takes PyTorch several. Nothing here depends on which layers
@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from exo_lab.engines import native
-from exo_lab.engines.native_stage import NativeStage, Row, can_run
+from exo_lab.engines.native_stage import NativeStage, Row, can_run, scores_size
 
 if TYPE_CHECKING:
     import ctypes
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from exo_lab.core.model import ModelConfig
     from exo_lab.engines.layer import Layer
+    from exo_lab.engines.prefill_step import PrefillStep
 
-MOST_TOGETHER = 16  # beyond that, unpacking the weights once for a bfloat16 product is faster
+MOST_TOGETHER = 16  # beyond that, layers that our kernels do not take are better computed at once
 _silu_ = torch.ops.aten.silu_.default
 
 
@@ -108,6 +109,40 @@ class DecodeStep:
                     self._run_one(part.layers, hidden[number : number + 1], cache[first:end], turns[number], position)
             first = end
 
+    def run_many(
+        self,
+        layers: list[Layer],
+        hidden: torch.Tensor,
+        cached: torch.Tensor,
+        turns: torch.Tensor,
+        position: int,
+        prefill: PrefillStep,
+    ) -> torch.Tensor:
+        """Run positions [position, position + n) of one session, more than `together`.
+
+        Args:
+            layers: of the shard.
+            hidden: float32 (n, hidden), changed in place.
+            cached: (layers, 2, groups, T, head_dim), with room; keys and values are written there.
+            turns: complex64 (n, head_dim / 2), the rotations of those positions.
+            position: 0-based.
+            prefill: for layers that our kernels do not take.
+
+        Returns:
+            Hidden states, shape and dtype as they came.
+        """
+        if self._native is None:
+            return prefill.run(layers, hidden, cached, turns, position)
+        first, rows = 0, [Row(cached, at) for at in range(position, position + hidden.shape[0])]
+        for part in self._parts_of(self._native, layers):
+            end = first + len(part.layers)
+            if isinstance(part, NativeStage):
+                part.run(hidden, rows, first, turns)
+            else:
+                hidden.copy_(prefill.run(part.layers, hidden, cached[first:end], turns, position))
+            first = end
+        return hidden
+
     def _run_one(
         self, layers: list[Layer], hidden: torch.Tensor, cached: torch.Tensor, turn: torch.Tensor, position: int
     ) -> None:
@@ -162,11 +197,13 @@ class DecodeStep:
         past: torch.Tensor,
     ) -> None:
         config, threads = self.config, torch.get_num_threads()
-        heads, length = config.n_heads, past.shape[3]
-        if heads * (length + 15) > self._room.numel():
-            self._room = torch.empty(2 * heads * (length + 15))
+        heads, position = config.n_heads, past.shape[3] - 1
+        needed = scores_size(position, 1, 0, threads)
+        if needed > self._room.numel():
+            self._room = torch.empty(2 * needed)
         room, queries, attended = self._room.data_ptr(), self._queries.data_ptr(), self._attended.data_ptr()
-        shape = past.stride(2), length, heads, heads // config.n_kv_heads, config.head_dim, threads
+        heads_of = heads, heads // config.n_kv_heads, config.head_dim, threads
+        shape = past.stride(2), position, 1, 0, *heads_of
         stream, normed, gate_up, inner = (
             part.data_ptr() for part in (hidden, self._normed, self._gate_up, self._inner)
         )
@@ -176,7 +213,7 @@ class DecodeStep:
         for layer, slot in zip(layers, slots, strict=True):
             kernels.exo_norm(stream, layer.attn_norm.data_ptr(), normed, size, eps)
             self._project(layer, slot)
-            kernels.exo_attend(queries, at, at + to_values, room, attended, *shape)
+            kernels.exo_attend(queries, 0, at, at + to_values, room, attended, *shape)
             at += to_next
             hidden.add_(layer.output.product(self._attended))
             kernels.exo_norm(stream, layer.ffn_norm.data_ptr(), normed, size, eps)

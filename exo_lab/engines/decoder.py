@@ -169,8 +169,10 @@ class TorchEngine:
         if self._decode is not None and end - position <= self._decode.together:
             rows = [Row(cache.data, at) for at in range(position, end)]
             self._decode.run(self._layers, hidden, rows, turns)
+        elif self._decode is not None:
+            hidden = self._decode.run_many(self._layers, hidden, cache.data, turns, position, self._prefill)
         else:
-            hidden = self._prefill.run(self._layers, hidden, cache, turns, position)
+            hidden = self._prefill.run(self._layers, hidden, cache.data, turns, position)
         cache.length = end
         return self._leave(hidden, want)
 

@@ -1,4 +1,4 @@
-"""Our own kernels for decode steps: compiled from `kernels/` on this machine, once, and kept in the user's cache.
+"""Our own kernels: compiled from `kernels/` on this machine, once, and kept in the user's cache.
 
 They need Linux, an x86 processor with AVX-512 BF16 and a C compiler. Where one of these is missing, PyTorch's operators
 do the work and `state().why_not` says what is missing; EXO_LAB_NATIVE=off has the same effect. Nothing is downloaded:
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).with_name("kernels")
-SOURCES = (FOLDER / "matrix.c", FOLDER / "step.c", FOLDER / "stage.c")
+SOURCES = tuple(FOLDER / name for name in ("matrix.c", "attend.c", "step.c", "stage.c"))
+HEADERS = (FOLDER / "packed.h", FOLDER / "vector.h")
 SWITCH = "EXO_LAB_NATIVE"
 FLAGS = (
     "-O3", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mf16c", "-mfma",
@@ -30,18 +31,16 @@ COMPILE_TIMEOUT_S = 60.0
 
 _pointer, _integer, _int, _float = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
 _TIMES = (_pointer, _pointer, _pointer, _pointer, _integer, _integer, _integer, _int)
-_UNPACK = (_pointer, _pointer, _integer, _integer, _integer, _int)
+_ATTEND = (_pointer, _integer, *(_pointer,) * 4, *(_integer,) * 7, _int)
 _ROWS = (_pointer, _pointer, _pointer, _integer, _integer)
 _SIGNATURES = {
     "exo_times4": _TIMES,
     "exo_times8": _TIMES,
-    "exo_unpack4": _UNPACK,
-    "exo_unpack8": _UNPACK,
     "exo_rows4": _ROWS,
     "exo_rows8": _ROWS,
     "exo_pack4": (_pointer, _pointer, _pointer, _pointer, _integer, _integer),
     "exo_pack8": (_pointer, _pointer, _pointer, _integer, _integer),
-    "exo_attend": (_pointer, _pointer, _pointer, _pointer, _pointer, *(_integer,) * 5, _int),
+    "exo_attend": _ATTEND,
     "exo_norm": (_pointer, _pointer, _pointer, _integer, _float),
     "exo_gate": (_pointer, _pointer, _integer),
     "exo_stage": (_pointer, _integer, *(_pointer,) * 4, _integer, _integer, _pointer, _float, _int),
@@ -113,7 +112,7 @@ def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
     folder = cache_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_if_others_can_write(folder)
-    recipe = (compiler, *flags, *(path.read_text(encoding="utf-8") for path in SOURCES))
+    recipe = (compiler, *flags, *(path.read_text(encoding="utf-8") for path in (*SOURCES, *HEADERS)))
     key = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
     path = folder / f"native-{key}.so"
     if not path.exists():

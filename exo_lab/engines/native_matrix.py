@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 ROWS = 16  # rows of a block
 GROUP = 32  # weights that share a scale
-FEW_ROWS = 64  # up to so many positions the kernel beats unpacking and a bfloat16 product (docs/performance.md)
-SCRATCH_WEIGHTS = 1 << 19  # unpacked at a time: 1 MiB
 _BLOCK_BYTES = {4: 320, 8: 544}  # 16 rows of a group
 
 
@@ -38,7 +36,6 @@ class NativeMatrix:
         self.nbytes = self.packed.nbytes
         self._address = self.packed.data_ptr()
         self._times = getattr(library, f"exo_times{bits}")
-        self._unpack = getattr(library, f"exo_unpack{bits}")
         self._lookup = getattr(library, f"exo_rows{bits}")
         self._room = torch.empty(0)
 
@@ -60,38 +57,19 @@ class NativeMatrix:
         self._library.exo_pack4(q.data_ptr(), scale.data_ptr(), low.data_ptr(), at, q.shape[0], self._groups)
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Linear.product`. bfloat16 (n, columns) -> float32 (n, rows), or bfloat16 for many positions."""
+        """See `Linear.product`. bfloat16 (n, columns) -> float32 (n, rows); a position's row is the same for every n."""
         x = x.to(torch.bfloat16).contiguous()
         count, columns = x.shape
         if columns != self.columns:  # the kernel would read what is not there
             raise ValueError(f"a matrix of {self.columns} columns cannot take {columns} values")
-        if count > FEW_ROWS:
-            return self._unpacked(x)
-        needed = count * (self._groups if self.bits == 4 else self.columns)
-        if needed > self._room.numel():
-            self._room = torch.empty(needed)
+        if count * columns > self._room.numel():
+            self._room = torch.empty(count * columns)
         out = torch.empty(count, self.row_count)
         self._times(
             self._address, x.data_ptr(), self._room.data_ptr(), out.data_ptr(), count, self.row_count, self._groups,
             torch.get_num_threads(),
         )  # fmt: skip
         return out
-
-    def _unpacked(self, x: torch.Tensor) -> torch.Tensor:
-        blocks = self.row_count // ROWS
-        step = max(1, min(blocks, SCRATCH_WEIGHTS // (self.columns * ROWS)))
-        scratch = torch.empty(step * self.columns * ROWS, dtype=torch.bfloat16)
-        out = torch.empty(x.shape[0], self.row_count, dtype=torch.bfloat16)
-        for start in range(0, blocks, step):
-            end = min(start + step, blocks)
-            out[:, start * ROWS : end * ROWS] = torch.mm(x, self.unpack(start, end, scratch))
-        return out
-
-    def unpack(self, start: int, end: int, scratch: torch.Tensor) -> torch.Tensor:
-        """Blocks [start, end) transposed: bfloat16 (columns, rows of these blocks), in `scratch`."""
-        self._unpack(self._address, scratch.data_ptr(), start, end - start, self._groups, torch.get_num_threads())
-        width = (end - start) * ROWS
-        return scratch[: self.columns * width].view(self.columns, width)
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Linear.rows`. float32; IndexError for a row that is not there."""

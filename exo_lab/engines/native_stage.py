@@ -37,6 +37,11 @@ def can_run(layer: Layer) -> bool:
     return all(isinstance(matrix, NativeMatrix) for matrix in matrices)
 
 
+def scores_size(position: int, n: int, window: int, threads: int) -> int:
+    """Floats that `exo_attend` needs for n positions of which the last is at most `position`, see attend.c."""
+    return 4 * threads * ((min(position, window) if window else position) + n + 15)
+
+
 class NativeStage:
     """Layers that follow each other and can all run there.
 
@@ -58,7 +63,7 @@ class NativeStage:
         self._room = torch.empty(0)
 
     def run(self, hidden: torch.Tensor, rows: Sequence[Row], first: int, turns: torch.Tensor) -> None:
-        """Run a few positions, of one session or of several; each gets the bits that it would get alone.
+        """Run positions of one session or of several; each gets the bits that it would get alone.
 
         Args:
             hidden: float32 (n, hidden), contiguous, changed in place.
@@ -68,8 +73,8 @@ class NativeStage:
         """
         config, n = self._config, hidden.shape[0]
         window = config.sliding_window or 0
-        longest = max(row.position for row in rows) + 1
-        scores = config.n_heads * ((min(longest, window) if window else longest) + 15)
+        threads = torch.get_num_threads()
+        scores = scores_size(max(row.position for row in rows), n, window, threads)
         if n * self._for_each + scores > self._room.numel():
             self._room = torch.empty(n * self._for_each + 2 * scores)
         places = (_integer * (5 * n))()
@@ -79,7 +84,7 @@ class NativeStage:
             places[5 * number : 5 * number + 5] = at, to_values, to_next, stride, position
         self._run(
             self._table.data_ptr(), len(self.layers), self._shape.data_ptr(), hidden.data_ptr(), turns.data_ptr(),
-            ctypes.addressof(places), n, window, self._room.data_ptr(), config.rms_norm_eps, torch.get_num_threads(),
+            ctypes.addressof(places), n, window, self._room.data_ptr(), config.rms_norm_eps, threads,
         )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from exo_lab.core.model import ModelConfig
-    from exo_lab.engines.kv_cache import KvCache
     from exo_lab.engines.layer import Layer
 
 SCORES = 1 << 22  # attention scores computed at a time: bounds the scratch of long prompts
@@ -33,14 +32,14 @@ class PrefillStep:
         self.config, self.activations, self.fused = config, activations, fused
 
     def run(
-        self, layers: list[Layer], hidden: torch.Tensor, cache: KvCache, turns: torch.Tensor, position: int
+        self, layers: list[Layer], hidden: torch.Tensor, cached: torch.Tensor, turns: torch.Tensor, position: int
     ) -> torch.Tensor:
         """Run positions [position, position + n).
 
         Args:
-            layers: of the shard.
+            layers: one after the other.
             hidden: (n, hidden) in the dtype of the residual stream.
-            cache: with room for the positions; its layers are written there.
+            cached: (layers, 2, groups, T, head_dim) of these layers, with room; keys and values are written there.
             turns: complex64 (n, head_dim / 2), the rotations of those positions.
             position: 0-based.
 
@@ -50,9 +49,9 @@ class PrefillStep:
         config = self.config
         size, eps = (config.hidden_size,), config.rms_norm_eps
         end = position + hidden.shape[0]
-        mask = self._mask(position, end, cache.data)
+        mask = self._mask(position, end, cached)
         turns = turns[:, None]  # (n, 1, head_dim / 2)
-        for layer, kv in zip(layers, cache.data, strict=True):
+        for layer, kv in zip(layers, cached, strict=True):
             normed = functional.rms_norm(hidden, size, layer.attn_norm, eps).to(self.activations)
             queries = self._project(layer, layer.qkv.product(normed), kv[:, :, position:end], turns)
             attended = self._attend(queries, kv[:, :, :end], mask)

@@ -13,6 +13,7 @@ import torch
 
 from exo_lab.engines import native
 from exo_lab.engines.decoder import TorchEngine
+from exo_lab.engines.native_stage import scores_size
 from tests.engines.ring import Ring
 from tests.tiny import tiny_config, tiny_source
 
@@ -125,26 +126,47 @@ def kernels() -> native.ctypes.CDLL:
     return found.library
 
 
+def attended(queries, cache, position, window, threads, share):
+    """bfloat16 (n, heads * head_dim) of float32 (n, heads, head_dim), and whether it kept to its scratch."""
+    n, heads, head_dim = queries.shape
+    out = torch.empty(n, heads * head_dim, dtype=torch.bfloat16)
+    needed = scores_size(position + n - 1, n, window, threads)
+    room = torch.full((needed + 8,), 77.0)
+    kernels().exo_attend(
+        queries.data_ptr(), heads * head_dim, cache[0].data_ptr(), cache[1].data_ptr(), room.data_ptr(),
+        out.data_ptr(), cache.shape[2] * head_dim, position, n, window, heads, share, head_dim, threads,
+    )  # fmt: skip
+    assert (room[-8:] == 77).all(), "wrote beyond its scratch"
+    return out
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 300, 2000])
 @pytest.mark.parametrize("head_dim", [16, 48, 64, 128, 256])
 def test_attention_is_softmax_of_products_over_the_cache(head_dim, length, threads):
-    library = kernels()
     random = torch.Generator().manual_seed(length)
     groups, share, capacity = 2, 3, length + 7
     queries = torch.randn(groups * share, head_dim, generator=random) * 3 / head_dim**0.5
     cache = torch.randn(2, groups, capacity, head_dim, generator=random).bfloat16()
-    out = torch.empty(groups * share, head_dim, dtype=torch.bfloat16)
-    room = torch.full((groups * share * (length + 15) + 8,), 77.0)
-    library.exo_attend(
-        queries.data_ptr(), cache[0].data_ptr(), cache[1].data_ptr(), room.data_ptr(), out.data_ptr(),
-        capacity * head_dim, length, groups * share, share, head_dim, threads,
-    )  # fmt: skip
+    out = attended(queries[None], cache, length - 1, 0, threads, share).view(-1, head_dim)
     keys, values = cache[:, :, :length].float()
     scores = queries.view(groups, share, head_dim) @ keys.transpose(1, 2)
     wanted = (torch.softmax(scores, -1) @ values).view(-1, head_dim)
     torch.testing.assert_close(out.float(), wanted, rtol=2**-7, atol=1e-3)
-    assert (room[-8:] == 77).all(), "wrote beyond its scratch"
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize("share", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("head_dim", [48, 64, 128])
+def test_attention_of_many_positions_is_that_of_each_alone(head_dim, share, window):
+    random = torch.Generator().manual_seed(share)
+    groups, n = 2, 21
+    for position in (0, 1, 13, 100):
+        queries = torch.randn(n, groups * share, head_dim, generator=random) * 3 / head_dim**0.5
+        cache = torch.randn(2, groups, position + n, head_dim, generator=random).bfloat16()
+        alone = [attended(queries[j : j + 1], cache, position + j, window, 1, share) for j in range(n)]
+        for threads in (1, 2):
+            assert torch.equal(attended(queries, cache, position, window, threads, share), torch.cat(alone))
 
 
 def test_the_norm_and_the_gate_are_those_of_pytorch_for_small_large_and_extreme_values():

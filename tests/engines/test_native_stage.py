@@ -99,7 +99,7 @@ def test_positions_together_get_the_bits_that_they_get_alone(config, kind):
     together = quantised(source)
     most = together.stages[0].info.together
     assert most > 1
-    for chunk, cuts in ((most, ()), (2, (1,)), (5, (2,)), (7, (1, 2, 3))):
+    for chunk, cuts in ((most, ()), (97, ()), (2, (1,)), (5, (2,)), (32, (2,)), (7, (1, 2, 3))):
         assert np.array_equal(quantised(source, cuts).logits(asked, chunk=chunk), alone), (chunk, cuts)
 
 

@@ -86,12 +86,10 @@ def test_our_kernels_hold_what_the_file_says_and_multiply_in_float32(kind):
     matrix = kept(weight)
     found = matrix.rows(torch.arange(320))
     torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance * wanted.abs().max().item())
-    for positions in (1, 2, 3, 6, native_matrix.FEW_ROWS):
+    for positions in (1, 2, 3, 4, 5, 6, 7, 8, 13, 32, 131):
         x = torch.randn(positions, 256, generator=torch.Generator().manual_seed(positions)).bfloat16()
         torch.testing.assert_close(matrix.product(x), x.float() @ found.T, rtol=1e-5, atol=1e-4)
-    scratch = torch.empty(3 * 16 * 256, dtype=torch.bfloat16)
     assert isinstance(matrix, native_matrix.NativeMatrix)
-    torch.testing.assert_close(matrix.unpack(2, 5, scratch).T, found[32:80].bfloat16(), rtol=2**-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
@@ -99,9 +97,9 @@ def test_a_positions_products_do_not_depend_on_its_neighbours_nor_on_threads(kin
     if native.state().library is None:
         pytest.skip(native.state().why_not)
     matrix = kept(SOURCES[kind].weight("blk.0.ffn_gate.weight"))
-    x = torch.randn(native_matrix.FEW_ROWS, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
+    x = torch.randn(64, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
     together = matrix.product(x)
-    for count in (1, 2, 3, 5):
+    for count in (*range(1, 14), 32):
         assert torch.equal(matrix.product(x[:count]), together[:count])
     threads = torch.get_num_threads()
     try:
@@ -150,7 +148,6 @@ def test_many_positions_in_small_steps_are_many_positions_in_one_step(kind, monk
     x = torch.randn(128, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
     wanted = matrix.product(x)
     monkeypatch.setattr(linear, "SCRATCH_FLOATS", 3 * 64 * 256)  # a step that does not divide the rows
-    monkeypatch.setattr(native_matrix, "SCRATCH_WEIGHTS", 3 * 64 * 256)
     torch.testing.assert_close(matrix.product(x), wanted, rtol=0.01, atol=0.01)
 
 

@@ -4,21 +4,16 @@
  * computes the same bits, and so do positions one by one and together. Uses the kernels of matrix.c and step.c;
  * compiled and called by native.py.
  */
-#include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
-
-#define LANES 16
-#define GROUP 32
-
-typedef long long integer;
+#include "packed.h"
+#include "vector.h"
 
 void exo_times4(const uint8_t *w, const uint16_t *x, float *scratch, float *out, integer n, integer rows,
                 integer groups, int threads);
 void exo_times8(const uint8_t *w, const uint16_t *x, float *scratch, float *out, integer n, integer rows,
                 integer groups, int threads);
-void exo_attend(const float *q, const uint16_t *keys, const uint16_t *values, float *scratch, uint16_t *out,
-                integer stride, integer length, integer heads, integer share, integer head_dim, int threads);
+void exo_attend(const float *q, integer apart, const uint16_t *keys, const uint16_t *values, float *scratch,
+                uint16_t *out, integer stride, integer position, integer n, integer window, integer heads,
+                integer share, integer head_dim, int threads);
 void exo_norm(const float *x, const float *weight, uint16_t *out, integer size, float eps);
 void exo_gate(const float *x, uint16_t *out, integer size);
 
@@ -112,12 +107,14 @@ void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hi
     float *sums = scratch;                            /* of products: n * widest */
     float *wide = sums + n * widest;                  /* what a product gives: n * most */
     uint16_t *taken = (uint16_t *)(wide + n * most);  /* what a product takes: n * widest, half of that as floats */
-    float *scores = wide + n * most + n * widest / 2; /* heads * (longest + 15) */
+    float *scores = wide + n * most + n * widest / 2; /* see exo_attend */
     const float shrink = 1.0f / sqrtf((float)head_dim);
     for (integer l = 0; l < layers; l++) {
         const Layer *layer = table + l;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > FEW)
         for (integer j = 0; j < n; j++) exo_norm(hidden + j * size, layer->attn_norm, taken + j * size, size, eps);
         times(&layer->qkv, taken, sums, wide, n, all, size, threads);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > FEW)
         for (integer j = 0; j < n; j++) {
             float *row = wide + j * all;
             if (layer->bias) add(row, layer->bias, all);
@@ -129,16 +126,18 @@ void exo_stage(const Layer *table, integer layers, const Shape *shape, float *hi
             keep(at, row + queries, groups, head_dim, rows[j].stride);
             keep(at + rows[j].to_values, row + queries + kept, groups, head_dim, rows[j].stride);
         }
-        for (integer j = 0; j < n; j++) {
-            const integer end = rows[j].position + 1, start = window && end > window ? end - window : 0;
-            const uint16_t *keys = rows[j].cache + l * rows[j].to_next + start * head_dim;
-            exo_attend(wide + j * all, keys, keys + rows[j].to_values, scores, taken + j * queries, rows[j].stride,
-                       end - start, heads, share, head_dim, threads);
+        for (integer j = 0, next; j < n; j = next) {
+            for (next = j + 1; next < n && rows[next].cache == rows[j].cache;) next++; /* of one session */
+            const uint16_t *keys = rows[j].cache + l * rows[j].to_next;
+            exo_attend(wide + j * all, all, keys, keys + rows[j].to_values, scores, taken + j * queries,
+                       rows[j].stride, rows[j].position, next - j, window, heads, share, head_dim, threads);
         }
         times(&layer->output, taken, sums, wide, n, size, queries, threads);
         add(hidden, wide, n * size);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > FEW)
         for (integer j = 0; j < n; j++) exo_norm(hidden + j * size, layer->ffn_norm, taken + j * size, size, eps);
         times(&layer->gate_up, taken, sums, wide, n, 2 * inner, size, threads);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && n > FEW)
         for (integer j = 0; j < n; j++) exo_gate(wide + j * 2 * inner, taken + j * inner, inner);
         times(&layer->down, taken, sums, wide, n, size, inner, threads);
         add(hidden, wide, n * size);
