@@ -167,7 +167,7 @@ def _beside_rpc(rings: Rings, prompts: dict[int, str], repeats: int) -> dict[str
     python = llama_python()
     if python is None:
         return None
-    command = [python, "-m", "benchmarks.contestants.llama_rpc", str(locate(MODEL)), "2"]
+    command = [python, "-m", "benchmarks.contestants.llama_rpc", str(locate(MODEL)), "1"]
     theirs = Process(command, 1)
     context = len(WORDS.split())
     try:

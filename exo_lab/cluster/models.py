@@ -92,7 +92,8 @@ class Models:
                 "throughput", "prefill") or `mix` (weights of these), `force` (plan what does not fit), `wire` (the
                 precision of hidden states between nodes: "float32", "bfloat16", "int8", or "auto": float32 but on
                 measured links that are slow), `chunk` (tokens of the pieces in which prompts run, or "auto": what
-                the cost model finds best; other sizes than the usual 128 give other last bits).
+                the cost model finds best; usual are 32 for quantised weights on processors and 128 elsewhere, where
+                other sizes give other last bits).
 
         Raises:
             ModelError: the model cannot be found or run.

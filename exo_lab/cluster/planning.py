@@ -14,8 +14,8 @@ from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
-from exo_lab.planning.chunks import with_chunk
-from exo_lab.planning.problem import PREFILL_CHUNK, PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
+from exo_lab.planning.chunks import usual_chunk, with_chunk
+from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
 from exo_lab.planning.wires import with_wires
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     mix: Mix | None = None
     force: bool = False
     wire: Wire | Literal["auto"] = "float32"
-    chunk: int | Literal["auto"] = PREFILL_CHUNK
+    chunk: int | Literal["auto"] | None = None
 
     @property
     def wire_wanted(self) -> Wire | Literal["auto"]:
@@ -94,9 +94,11 @@ def problem_of(
     Raises:
         ConfigError: a number or an objective that cannot be.
     """
+    known = (known or node.topology).residents
+    devices = [device for device in known.devices if not order or device.id in order]
     return Problem(
         config=config,
-        topology=(known or node.topology).residents,
+        topology=known,
         order=tuple(order),
         context_tokens=wish.context,
         prompt_tokens=wish.prompt,
@@ -105,6 +107,7 @@ def problem_of(
         weight_scale=weight_scale(config, wish.dtype),
         force=wish.force,
         wire=wish.wire_wanted,
+        chunk=usual_chunk(config, wish.dtype, wish.engine, devices),
         measured=planner.measurements(node, config.digest, wish.dtype, wish.engine),
     )
 

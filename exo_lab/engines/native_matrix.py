@@ -57,7 +57,7 @@ class NativeMatrix:
         self._library.exo_pack4(q.data_ptr(), scale.data_ptr(), low.data_ptr(), at, q.shape[0], self._groups)
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """See `Linear.product`. bfloat16 (n, columns) -> float32 (n, rows); a position's row is the same for every n."""
+        """See `Linear.product`. bfloat16 (n, columns) -> float32 (n, rows); each row is the same for every n."""
         x = x.to(torch.bfloat16).contiguous()
         count, columns = x.shape
         if columns != self.columns:  # the kernel would read what is not there

@@ -137,7 +137,7 @@ PLAN = (
         default="float32",
         help="precision of hidden states between nodes; auto: bfloat16 on slow links (default: float32, exact)",
     ),
-    option("--chunk", type=integer_or_auto, metavar="TOKENS", help="pieces in which prompts run: 128, or auto"),
+    option("--chunk", type=integer_or_auto, metavar="TOKENS", help="pieces in which prompts run, or auto"),
 )
 EXPLAIN = option("--explain", action="store_true", help="also every number with its origin, and what was rejected")
 SAMPLING = (

@@ -115,6 +115,19 @@ def test_a_head_and_a_layer_that_the_kernels_do_not_take_keep_the_bits_as_well()
         assert np.array_equal(quantised(source, cuts).logits(asked, chunk=chunk), alone), (chunk, cuts)
 
 
+def test_pieces_of_a_prompt_run_the_same_for_every_cut_where_some_layers_are_left_to_pytorch():
+    config = tiny_config("qwen2", n_layers=4)
+    four, half = (tiny_source(config, seed=4, kind=kind) for kind in ("Q4_1", "F16"))
+    weights = {**four.weights, "blk.1.ffn_down.weight": half.weights["blk.1.ffn_down.weight"]}
+    source = TinySource(with_sizes(config, weights, "Q4_1"), weights)
+    asked = ids(80)
+    ring = quantised(source)
+    whole = ring.logits(asked, chunk=40)
+    assert [part is NativeStage for part in parts(ring)[0]] == [True, False, True]
+    for cuts in ((1,), (2,), (1, 2, 3)):
+        assert np.array_equal(quantised(source, cuts).logits(asked, chunk=40), whole), cuts
+
+
 def test_without_packed_weights_positions_run_one_by_one():
     ring = Ring(tiny_source(tiny_config("llama")), lambda: TorchEngine("bfloat16", "cpu", 1))
     assert ring.stages[0].info.together == 1

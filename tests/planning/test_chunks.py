@@ -10,8 +10,9 @@ import pytest
 from exo_lab.core.errors import BadPlan, ConfigError
 from exo_lab.core.pace import Measured
 from exo_lab.planning.choose import choose
-from exo_lab.planning.chunks import SIZES, with_chunk
+from exo_lab.planning.chunks import SIZES, SMALL_CHUNK, usual_chunk, with_chunk
 from exo_lab.planning.cost import predict
+from exo_lab.planning.known_models import config_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 from tests.planning.clusters import device, problem
 
@@ -40,6 +41,22 @@ def test_one_node_keeps_whole_chunks_and_a_ring_gets_pieces_that_fill_it():
     assert "pieces of" in chosen.why[-1]
     best = min(predict(made, msgspec.structs.replace(plan, chunk=size)).ttft_s for size in SIZES)
     assert predict(made, chosen).ttft_s == best < predict(made, plan).ttft_s
+
+
+def test_small_pieces_are_usual_where_quantised_weights_stay_so_on_processors():
+    four, sixteen = (config_of("Llama 3.1 8B", kind) for kind in ("Q4_0", "BF16"))
+    processors = [device("a", computes_on="cpu"), device("b")]
+    assert usual_chunk(four, "auto", "auto", processors) == SMALL_CHUNK
+    assert usual_chunk(sixteen, "auto", "auto", processors) == PREFILL_CHUNK
+    assert usual_chunk(four, "bfloat16", "auto", processors) == PREFILL_CHUNK
+    assert usual_chunk(four, "auto", "numpy", processors) == PREFILL_CHUNK
+    assert usual_chunk(four, "auto", "auto", [*processors, device("c", computes_on="cuda:0")]) == PREFILL_CHUNK
+
+
+def test_who_says_nothing_gets_the_usual_pieces_and_no_remark():
+    made, plan = ring(2, 256)
+    usual = with_chunk(msgspec.structs.replace(made, chunk=SMALL_CHUNK), plan, None)
+    assert (usual.chunk, usual.why) == (SMALL_CHUNK, plan.why)
 
 
 def test_the_more_reading_weights_costs_the_larger_the_pieces():
