@@ -1,6 +1,7 @@
 """What becomes of each datagram that arrives: refused with a reason, a repetition, or news of a node. No sockets.
 
-The cheap questions come first; the signature, which costs a tenth of a millisecond, is checked last.
+The cheap questions come first; the signature, which costs a tenth of a millisecond, is checked last. Nothing that is
+remembered of a node comes from somebody without the cluster's key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from exo_lab.core.messages import PROTOCOL_VERSION
 from exo_lab.discovery import hearing as h
 from exo_lab.discovery.allowance import Allowance
-from exo_lab.discovery.announcement import MAX_DATAGRAM_BYTES, Refused, check, read
+from exo_lab.discovery.announcement import MAX_DATAGRAM_BYTES, Refused, check, check_member, read
 from exo_lab.discovery.base import Found
 from exo_lab.discovery.interfaces import kind_of, path_to
 from exo_lab.discovery.strangers import Strangers
@@ -36,11 +37,12 @@ class Ear:
         own_id: this node's id.
         own_run: the random number in this node's announcements.
         tag: of the cluster.
+        key: of the cluster, for the proof in its members' announcements.
         ttl_s: how long an address counts without being announced again.
     """
 
-    def __init__(self, *, own_id: str, own_run: int, tag: str, ttl_s: float) -> None:
-        self._own_id, self._own_run, self._tag, self._ttl_s = own_id, own_run, tag, ttl_s
+    def __init__(self, *, own_id: str, own_run: int, tag: str, key: bytes, ttl_s: float) -> None:
+        self._own_id, self._own_run, self._tag, self._key, self._ttl_s = own_id, own_run, tag, key, ttl_s
         self._hearing = h.Hearing()
         self._allowance = Allowance()
         self.strangers = Strangers()
@@ -85,6 +87,9 @@ class Ear:
         said = sealed.announcement
         if said.tag != self._tag:
             return Refused("another cluster", said.name)
+        stranger = check_member(sealed, self._key)
+        if stranger is not None:
+            return stranger
         is_own_id = said.device_id == self._own_id
         if is_own_id and said.run == self._own_run:
             path = path_to(host, ours)

@@ -1,7 +1,8 @@
 """Nodes find each other as DNS-SD services `_exo-lab._tcp.local.`, so that `avahi-browse` and Bonjour see them too.
 
 The TXT record says who it is in plain words (id, name, cluster tag, protocol, card version), and carries the signed
-announcement that UDP discovery sends too, in pieces: only that is believed. Knows no trust: the handshake decides.
+announcement that UDP discovery sends too, in pieces: only that is believed, and only with the proof that its writer has
+the cluster's key. The handshake decides.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from exo_lab.discovery.announcement import (
     Announcement,
     Refused,
     check,
+    check_member,
     endpoint,
     host_of,
     port_of,
@@ -64,6 +66,7 @@ class MdnsDiscovery:
     Args:
         identity: signs; its id and public key go out.
         cluster_tag: public name of the cluster; who announces another is left alone.
+        cluster_key: secret of the cluster; who announces without it is refused.
         bind: what the node's control port listens on: its wildcard, or the one address that others can reach.
         every_s: how often it looks whether the interfaces changed.
         look: the interfaces of this machine.
@@ -79,6 +82,7 @@ class MdnsDiscovery:
         identity: Signer,
         *,
         cluster_tag: str,
+        cluster_key: bytes,
         bind: str = "0.0.0.0",
         every_s: float = LOOK_EVERY_S,
         look: Callable[[], Sequence[Interface]] = interfaces,
@@ -86,7 +90,8 @@ class MdnsDiscovery:
         now: Callable[[], float] = time.monotonic,
         wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._identity, self._tag, self._bind, self._every_s = identity, cluster_tag, bind, every_s
+        self._identity, self._tag, self._key = identity, cluster_tag, cluster_key
+        self._bind, self._every_s = bind, every_s
         self._look, self._services, self._now, self._wait = look, services or ZeroconfServices(), now, wait
         self._run, self._sequence = secrets.randbits(63), 0
         self._strangers = Strangers()
@@ -197,7 +202,7 @@ class MdnsDiscovery:
                 "cluster": self._tag,
                 "protocol": str(said.protocol),
                 "version": str(said.version),
-                **to_text(seal(said, self._identity)),
+                **to_text(seal(said, self._identity, self._key)),
             },
         )
 
@@ -222,6 +227,9 @@ class MdnsDiscovery:
         said = sealed.announcement
         if said.tag != self._tag:
             return Refused("another cluster", said.name)
+        stranger = check_member(sealed, self._key)
+        if stranger is not None:
+            return stranger
         if said.device_id == self._identity.device_id and said.run == self._run:
             self._echoed = True
             return None

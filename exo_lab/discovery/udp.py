@@ -1,8 +1,8 @@
 """Nodes on one LAN find each other with nothing configured: signed announcements by multicast and broadcast.
 
 Each interface announces its own control address, to its network's true broadcast address and to a multicast group. A
-node that is heard for the first time is answered at once, so that both know within a moment. Knows no trust: the
-cluster's tag keeps two clusters from trying each other, the handshake decides. IPv4 only.
+node that is heard for the first time is answered at once, so that both know within a moment. By the cluster's tag two
+clusters leave each other alone, by its key strangers are not listened to; the handshake decides. IPv4 only.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class UdpDiscovery:
     Args:
         identity: signs; its id and public key go out.
         cluster_tag: public name of the cluster; who announces another is left alone.
+        cluster_key: secret of the cluster; who announces without it is refused.
         bind: what the node's control port listens on: its wildcard, or the one address that others can reach.
         every_s: how often it announces, and looks whether the interfaces changed.
         ttl_s: how long an address counts without being announced again.
@@ -80,6 +81,7 @@ class UdpDiscovery:
         identity: Signer,
         *,
         cluster_tag: str,
+        cluster_key: bytes,
         bind: str = "0.0.0.0",
         every_s: float = ANNOUNCE_EVERY_S,
         ttl_s: float = TTL_S,
@@ -88,11 +90,11 @@ class UdpDiscovery:
         now: Callable[[], float] = time.monotonic,
         wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._identity, self._tag, self._bind = identity, cluster_tag, bind
+        self._identity, self._tag, self._key, self._bind = identity, cluster_tag, cluster_key, bind
         self._every_s = every_s
         self._look, self._lan, self._now, self._wait = look, lan or SocketLan(), now, wait
         self._run, self._sequence = secrets.randbits(63), 0
-        self._ear = Ear(own_id=identity.device_id, own_run=self._run, tag=cluster_tag, ttl_s=ttl_s)
+        self._ear = Ear(own_id=identity.device_id, own_run=self._run, tag=cluster_tag, key=cluster_key, ttl_s=ttl_s)
         self._port: LanPort | None = None
         self._all: tuple[Interface, ...] = ()  # this machine's interfaces
         self._lans: tuple[Interface, ...] = ()  # those that are announced on
@@ -202,7 +204,7 @@ class UdpDiscovery:
                 sequence=self._sequence,
                 leaving=leaving,
             )
-            port.send(one, seal(said, self._identity))
+            port.send(one, seal(said, self._identity, self._key))
         self._announced += 1
 
     async def _pause(self) -> None:

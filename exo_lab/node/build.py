@@ -58,7 +58,7 @@ def default_discoveries(bind: str) -> tuple[str, ...]:
     return ("loopback",) if bind.startswith("127.") or bind in ("localhost", "::1") else ("loopback", "udp", "mdns")
 
 
-def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str) -> Discovery:
+def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str, key: bytes) -> Discovery:
     """A way of finding other nodes, by name.
 
     Args:
@@ -66,6 +66,7 @@ def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str
         options: what the user chose.
         identity: this node's, which signs what is announced.
         tag: the cluster's public name.
+        key: the cluster's secret for announcements.
 
     Raises:
         ConfigError: no such discovery, or it lacks what it needs.
@@ -78,11 +79,11 @@ def make_discovery(name: str, options: NodeOptions, identity: Identity, tag: str
         case "udp":
             from exo_lab.discovery.udp import UdpDiscovery
 
-            return UdpDiscovery(identity, cluster_tag=tag, bind=options.bind)
+            return UdpDiscovery(identity, cluster_tag=tag, cluster_key=key, bind=options.bind)
         case "mdns":
             from exo_lab.discovery.mdns import MdnsDiscovery
 
-            return MdnsDiscovery(identity, cluster_tag=tag, bind=options.bind)
+            return MdnsDiscovery(identity, cluster_tag=tag, cluster_key=key, bind=options.bind)
         case "tailscale":
             from exo_lab.discovery.tailscale import TailscaleDiscovery
 
@@ -108,14 +109,14 @@ def control_port(options: NodeOptions) -> int:
     return options.port or (CONTROL_PORT if "tailscale" in options.discovery else 0)
 
 
-def discoveries(options: NodeOptions, identity: Identity, tag: str) -> list[Discovery]:
+def discoveries(options: NodeOptions, identity: Identity, tag: str, key: bytes) -> list[Discovery]:
     """Every discovery that the options ask for, those that a file or given addresses imply included."""
     names = list(dict.fromkeys(options.discovery))
     if options.peers_file and "manual" not in names:
         names.append("manual")
     if options.peers and "given" not in names:
         names.append("given")
-    return [make_discovery(name, options, identity, tag) for name in names]
+    return [make_discovery(name, options, identity, tag, key) for name in names]
 
 
 def default_name() -> str:
@@ -189,13 +190,13 @@ def build(options: NodeOptions, token: str) -> NodeParts:
     from exo_lab.telemetry.nvidia_sensors import NvidiaSensors
     from exo_lab.telemetry.recorder import Recorder
     from exo_lab.telemetry.sensors import MachineSensors
-    from exo_lab.transport.keys import Identity, cluster_tag
+    from exo_lab.transport.keys import Identity, announcement_key, cluster_tag
     from exo_lab.transport.secure import SecureContext
 
     if options.memory_bytes < 0 or options.slowdown < 1:
         raise ConfigError(f"memory must not be negative and slow must be 1 or more, got {options.slowdown:g}")
     identity = Identity.create()
-    looking = discoveries(options, identity, cluster_tag(token))
+    looking = discoveries(options, identity, cluster_tag(token), announcement_key(token))
     device = detect(
         options.name or default_name(),
         device_id=identity.device_id,

@@ -139,6 +139,12 @@ def cluster_tag(token: str) -> str:
     return HKDF(algorithm=hashes.SHA256(), length=8, salt=_SALT, info=b"discovery tag").derive(secret).hex()
 
 
+def announcement_key(token: str) -> bytes:
+    """What members prove with, in announcements, that they hold the token: 32 secret bytes. ConfigError as above."""
+    secret = check_token(token).encode()
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=_SALT, info=b"announcement").derive(secret)
+
+
 # -- the identity ------------------------------------------------------------------------------------------
 
 

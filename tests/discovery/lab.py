@@ -13,6 +13,7 @@ from exo_lab.core.messages import NodeCard
 from exo_lab.discovery.interfaces import Interface
 
 WITHIN_S = 20.0
+KEY = bytes(range(32))  # of the cluster that the tests are about
 
 
 class Signature:

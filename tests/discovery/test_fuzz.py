@@ -7,11 +7,11 @@ import random
 import socket
 
 import msgspec
-from lab import Signature, Watched, card_of, until
+from lab import KEY, Signature, Watched, card_of, until
 from test_announcement import announcement
 
 from exo_lab.discovery import mdns
-from exo_lab.discovery.announcement import MAGIC, MAX_DATAGRAM_BYTES, SIGNATURE_BYTES, seal
+from exo_lab.discovery.announcement import MAGIC, MAX_DATAGRAM_BYTES, PROOF_BYTES, SIGNATURE_BYTES, _proof, seal
 from exo_lab.discovery.ear import Ear
 from exo_lab.discovery.hearing import MAX_NODES
 from exo_lab.discovery.interfaces import Interface
@@ -25,7 +25,6 @@ REASONS = {
     "too large", "not an announcement", "another datagram version", "malformed", "forged", "another cluster",
     "another protocol", "repeated", "too many nodes",
 }  # fmt: skip
-HEADER = len(MAGIC) + SIGNATURE_BYTES
 LARGEST_BYTES = 65_000  # that UDP carries
 A_BATCH = 32  # datagrams that surely fit the kernel's buffer
 
@@ -34,24 +33,28 @@ def datagram(rng: random.Random) -> bytes:
     """One that is wrong in its outside, in its contents, or only in what it claims, which anybody can sign."""
     signer = rng.choice(SIGNERS)
     good = announcement(signer, name=f"n{rng.randrange(300)}", run=rng.randrange(3), sequence=rng.randrange(2**20))
-    match rng.randrange(5):
+    match rng.randrange(6):
         case 0:
             return rng.randbytes(rng.randrange(MAX_DATAGRAM_BYTES + 100))
         case 1:
-            return break_bytes(rng, seal(good, signer))
-        case 2:  # its contents are bent, and nobody signed them
-            return seal(good, signer)[:HEADER] + wrong(rng, msgspec.msgpack.encode(good))
+            return break_bytes(rng, seal(good, signer, KEY))
+        case 2:  # its contents are bent, and nobody signed them; a member may have written it, or nobody
+            bent = wrong(rng, msgspec.msgpack.encode(good))
+            proof = _proof(bent, KEY) if rng.random() < 0.5 else bytes(PROOF_BYTES)
+            return MAGIC + proof + bytes(SIGNATURE_BYTES) + bent
         case 3:  # genuine, of another cluster or another version
-            return seal(msgspec.structs.replace(good, tag="f" * 16, protocol=rng.choice((1, 2**40))), signer)
+            return seal(msgspec.structs.replace(good, tag="f" * 16, protocol=rng.choice((1, 2**40))), signer, KEY)
+        case 4:  # genuine, of somebody who knows the tag and not the token
+            return seal(good, signer, KEY[::-1])
         case _:
             claimed = {"device_id": rng.choice(SIGNERS).device_id, "leaving": rng.random() < 0.5, "version": 2**62}
-            return seal(msgspec.structs.replace(good, **claimed), signer)
+            return seal(msgspec.structs.replace(good, **claimed), signer, KEY)
 
 
 def test_any_datagram_is_news_or_refused_with_a_reason_and_a_good_node_is_heard():
     rng, steady = random.Random(31), Steady()
     own = Signature("me")
-    ear, now = Ear(own_id=own.device_id, own_run=1, tag=TAG, ttl_s=TTL_S), 0.0
+    ear, now = Ear(own_id=own.device_id, own_run=1, tag=TAG, key=KEY, ttl_s=TTL_S), 0.0
     for number in range(FRAMES):
         steady.frame(number)
         now += 0.02  # seldom enough for all of them to be read
@@ -64,13 +67,13 @@ def test_any_datagram_is_news_or_refused_with_a_reason_and_a_good_node_is_heard(
     assert ear.heard + sum(refused.values()) == FRAMES
     assert len(ear.sightings) <= MAX_NODES
     good = Signature("good")
-    assert ear.take(seal(announcement(good), good), "10.0.0.1", (), now + 1).newcomer
+    assert ear.take(seal(announcement(good), good, KEY), "10.0.0.1", (), now + 1).newcomer
     assert good.device_id in {one.device_id for one in ear.sightings}
 
 
 def test_any_text_of_a_service_is_news_or_refused():
     rng, steady = random.Random(32), Steady()
-    made = mdns.MdnsDiscovery(Signature("me"), cluster_tag=TAG)
+    made = mdns.MdnsDiscovery(Signature("me"), cluster_tag=TAG, cluster_key=KEY)
     for number in range(FRAMES):
         steady.frame(number)
         text = mdns.to_text(datagram(rng))
@@ -79,7 +82,7 @@ def test_any_text_of_a_service_is_news_or_refused():
         made._take(f"instance{rng.randrange(64)}", text)
     steady.check()
     good = Signature("good")
-    made._take("good", mdns.to_text(seal(announcement(good), good)))
+    made._take("good", mdns.to_text(seal(announcement(good), good, KEY)))
     assert made._seen["good"].device_id == good.device_id
 
 
@@ -92,7 +95,7 @@ def test_over_a_real_socket_noise_does_not_keep_a_good_node_from_being_heard():
 
     async def check():
         rng, steady = random.Random(33), Steady()
-        discovery = UdpDiscovery(me, cluster_tag=TAG, look=lambda: (loopback,), lan=SocketLan(port))
+        discovery = UdpDiscovery(me, cluster_tag=TAG, cluster_key=KEY, look=lambda: (loopback,), lan=SocketLan(port))
         watched = Watched(discovery, card_of(me, "me"))
         await until(lambda: discovery.stats().announced)
 
@@ -109,7 +112,7 @@ def test_over_a_real_socket_noise_does_not_keep_a_good_node_from_being_heard():
             await until(lambda: taken() == FRAMES)
             steady.check()
             # What noise has used up of what this address may send comes back after a moment.
-            said = (seal(announcement(good, name="good", sequence=number), good) for number in range(2**30, 2**31))
+            said = (seal(announcement(good, name="good", sequence=number), good, KEY) for number in range(2**30, 2**31))
             await until(lambda: sender.sendto(next(said), ("127.0.0.1", port)) and "good" in watched.names)
         await watched.stop()
 

@@ -9,7 +9,7 @@ import secrets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab import Clock, Signature, Watched, card_of, ethernet, rest, until
+from lab import KEY, Clock, Signature, Watched, card_of, ethernet, rest, until
 from test_announcement import announcement
 
 from exo_lab.discovery.announcement import Sealed, read, seal
@@ -31,6 +31,7 @@ class Network:
         discovery = MdnsDiscovery(
             identity,
             cluster_tag=tag,
+            cluster_key=KEY,
             bind=bind,
             look=lambda: tuple(self.places[name]),
             services=self.services,
@@ -122,7 +123,8 @@ def test_a_forged_service_is_refused_and_reported():
         said = announcement(Signature("victim"), tag=TAG)
         port = await net.services.open(["10.0.0.66"], lambda instance, text: None)
         for instance, text in {
-            "forged": to_text(seal(said, Signature("mallory"))),
+            "forged": to_text(seal(said, Signature("mallory"), KEY)),
+            "stranger": to_text(seal(said, Signature("victim"), KEY[::-1])),
             "empty": {},
             "rubbish": {"s0": "ä" * 20},
         }.items():
@@ -130,7 +132,8 @@ def test_a_forged_service_is_refused_and_reported():
         await rest()
         assert a.found == ()
         assert "forged sends announcements that are not genuine" in a.discovery.problems[0]
-        assert a.discovery.stats().refused == {"forged": 1, "not an announcement": 2}
+        assert "stranger sends announcements that are not genuine" in a.discovery.problems[1]
+        assert a.discovery.stats().refused == {"forged": 2, "not an announcement": 2}
         await port.close()
 
     run(scenario)
@@ -205,7 +208,7 @@ LO = Interface(name="lo", address="127.0.0.1", prefix=8, broadcast="127.255.255.
 def real(name, tag, identity=None):
     identity = identity or Signature(f"{tag} {name}")
     discovery = MdnsDiscovery(
-        identity, cluster_tag=tag, look=lambda: (LO,), services=ZeroconfServices(ttl_s=10), every_s=0.2
+        identity, cluster_tag=tag, cluster_key=KEY, look=lambda: (LO,), services=ZeroconfServices(ttl_s=10), every_s=0.2
     )
     return Watched(discovery, card_of(identity, name))
 

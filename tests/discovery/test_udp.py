@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 
 import pytest
-from lab import Clock, Signature, Watched, card_of, ethernet, rest, until
+from lab import KEY, Clock, Signature, Watched, card_of, ethernet, rest, until
 from test_announcement import announcement
 
-from exo_lab.discovery.announcement import MAX_DATAGRAM_BYTES, read, seal
+from exo_lab.discovery.announcement import MAGIC, MAX_DATAGRAM_BYTES, read, seal
+from exo_lab.discovery.hearing import MAX_NODES
 from exo_lab.discovery.interfaces import Interface
 from exo_lab.discovery.lan_memory import MemoryLan
 from exo_lab.discovery.udp import ANNOUNCE_EVERY_S, HASTE_S, TTL_S, UdpDiscovery
 
 TAG, OTHER_TAG = "a" * 16, "b" * 16
+OTHER_KEY = KEY[::-1]
 LOOPBACK = Interface(name="lo", address="127.0.0.1", prefix=8, kind="loopback")
 
 
@@ -28,6 +30,7 @@ class Host:
         self.discovery = UdpDiscovery(
             self.identity,
             cluster_tag=tag,
+            cluster_key=KEY,
             bind=bind,
             look=lambda: tuple(self.interfaces),
             lan=lan,
@@ -263,12 +266,32 @@ def test_a_forged_announcement_is_reported_and_names_who_sent_it():
     async def scenario(net):
         _, a = await net.join("a", "10.0.0.1")
         victim = Signature("victim")
-        net.lan.spread("10.0.0.66", seal(announcement(victim, tag=TAG), Signature("mallory")))
+        net.lan.spread("10.0.0.66", seal(announcement(victim, tag=TAG), Signature("mallory"), KEY))
         await rest()
         assert a.found == ()
         assert "10.0.0.66 sends announcements that are not genuine" in a.discovery.problems[0]
         await net.clock.advance(70.0)
         assert a.discovery.problems == ()
+
+    run(scenario)
+
+
+def test_made_up_nodes_of_somebody_without_the_token_fill_no_list_and_are_reported():
+    async def scenario(net):
+        _, a = await net.join("a", "10.0.0.1")
+        for i in range(MAX_NODES + 10):
+            made_up = Signature(f"made up {i}")
+            said = announcement(made_up, tag=TAG, controls=(f"tcp://10.0.1.{i % 256}:4000",))
+            net.lan.spread(f"10.0.0.{i % 5 + 60}", seal(said, made_up, OTHER_KEY))
+        await rest()
+        assert a.found == ()
+        assert a.discovery.stats().heard == 0
+        assert a.discovery.stats().refused == {"forged": MAX_NODES + 10}
+        assert "10.0.0.60 sends announcements that are not genuine" in a.discovery.problems[0]
+        assert "has not its token" in a.discovery.problems[0]
+        _, b = await net.join("b", "10.0.0.2")
+        await net.clock.advance(HASTE_S)
+        assert (a.names, b.names) == (["b"], ["a"])
 
     run(scenario)
 
@@ -296,7 +319,7 @@ def test_a_flood_is_dropped_unread_and_reported_while_others_are_still_heard():
     async def scenario(net):
         _, a = await net.join("a", "10.0.0.1")
         for i in range(2000):
-            net.lan.spread("10.0.0.66", b"exo-lab\x01" + i.to_bytes(100, "big"))
+            net.lan.spread("10.0.0.66", MAGIC + i.to_bytes(100, "big"))
         net.lan.spread("10.0.0.66", bytes(MAX_DATAGRAM_BYTES + 1))
         await rest()
         _, b = await net.join("b", "10.0.0.2")
@@ -319,7 +342,7 @@ def test_a_crowd_of_newcomers_is_answered_together():
         for i in range(20):
             identity = Signature(f"new {i}")
             said = announcement(identity, tag=TAG, controls=(f"tcp://10.0.0.{i + 2}:4000",))
-            net.lan.spread(f"10.0.0.{i + 2}", seal(said, identity))
+            net.lan.spread(f"10.0.0.{i + 2}", seal(said, identity, KEY))
         await net.clock.advance(HASTE_S)
         assert len(a.found) == 20
         assert a.discovery.stats().announced - before <= 2
@@ -348,7 +371,7 @@ def test_what_breaks_the_work_is_raised_to_the_reader():
 
         identity = Signature("a")
         discovery = UdpDiscovery(
-            identity, cluster_tag=TAG, look=broken, lan=net.lan, now=net.clock.now, wait=net.clock.wait
+            identity, cluster_tag=TAG, cluster_key=KEY, look=broken, lan=net.lan, now=net.clock.now, wait=net.clock.wait
         )
         with pytest.raises(RuntimeError, match="says nothing"):
             async for _ in discovery.watch(card_of(identity, "a")):

@@ -44,9 +44,11 @@ async def look(way: str, name: str, tag: str) -> None:
     identity = Identity.create()
     card = NodeCard(device=Device(id=identity.device_id, name=name), control="tcp://10.0.0.0:4000", data="", version=1)
     if way == "udp":
-        discovery = UdpDiscovery(identity, cluster_tag=tag, every_s=0.3, ttl_s=1.5)
+        discovery = UdpDiscovery(identity, cluster_tag=tag, cluster_key=bytes(32), every_s=0.3, ttl_s=1.5)
     else:
-        discovery = MdnsDiscovery(identity, cluster_tag=tag, every_s=0.3, services=ZeroconfServices(ttl_s=3))
+        discovery = MdnsDiscovery(
+            identity, cluster_tag=tag, cluster_key=bytes(32), every_s=0.3, services=ZeroconfServices(ttl_s=3)
+        )
     ending = asyncio.create_task(asyncio.to_thread(ended))
     watching = discovery.watch(card)
     try:

@@ -225,12 +225,12 @@ def test_a_nodes_facts_are_gathered_and_it_answers_itself():
         try:
             identity = Identity.create()
             ways = [
-                UdpDiscovery(identity, cluster_tag="t", look=EDGES["look"], lan=lan),
-                MdnsDiscovery(identity, cluster_tag="t", look=EDGES["look"], services=services),
+                UdpDiscovery(identity, cluster_tag="t", cluster_key=bytes(32), look=EDGES["look"], lan=lan),
+                MdnsDiscovery(identity, cluster_tag="t", cluster_key=bytes(32), look=EDGES["look"], services=services),
             ]
             node = await cluster.add("me", identity=identity, discoveries=ways)
             other = Identity.create()
-            said = UdpDiscovery(other, cluster_tag="t", look=EDGES["look"], lan=lan)
+            said = UdpDiscovery(other, cluster_tag="t", cluster_key=bytes(32), look=EDGES["look"], lan=lan)
             card = NodeCard(device=Device(id=other.device_id, name="elsewhere"), control="tcp://10.0.0.1:77", data="")
             watching = said.watch(card)
             await anext(watching)

@@ -8,6 +8,7 @@ import threading
 import msgspec
 import pytest
 import zmq
+from zmq.utils import z85
 
 from exo_lab.core.device import Device, Flops, device_id
 from exo_lab.core.errors import ConfigError, FrameError
@@ -16,6 +17,7 @@ from exo_lab.transport import keys
 from exo_lab.transport.keys import (
     ClusterKeys,
     Identity,
+    announcement_key,
     check_token,
     cluster_tag,
     load_or_create_token,
@@ -175,6 +177,11 @@ def test_a_cluster_has_one_public_tag_and_another_cluster_another():
     assert cluster_tag(token) != cluster_tag(other)
     assert len(cluster_tag(token)) == 16
     made = ClusterKeys.from_token(token)
+    proving = announcement_key(token)
+    assert len(proving) == 32
+    assert proving == announcement_key(f" {token}\n") != announcement_key(other)
+    assert proving.hex() not in {z85.decode(made.server_secret).hex(), z85.decode(made.client_secret).hex()}
+    assert not proving.hex().startswith(cluster_tag(token))
     for secret in (token.encode(), made.server_public, made.server_secret, made.client_public, made.client_secret):
         assert cluster_tag(token).encode() not in secret
     with pytest.raises(ConfigError):
