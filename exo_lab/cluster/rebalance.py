@@ -147,6 +147,8 @@ class Rebalancer:
         node, now = self._node, time.monotonic()
         config = await node.shapes.of(reference, at_once=False)
         proposal = await asyncio.to_thread(self._propose, plan, config)
+        if node.recovery.busy or node.plans.get(plan.model) != plan:
+            return  # it is being changed, or was
         if proposal is None:
             node.problems.settle(subject)
             return

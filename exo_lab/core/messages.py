@@ -113,10 +113,14 @@ class LoadShard(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Activate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Every stage is loaded: from now on this is the model's plan."""
+    """Every stage is loaded: from now on this is the model's plan.
+
+    Without `switch` that is still to come: only take what is loaded into use, so that steps of the plan can come.
+    """
 
     plan: Plan
     model: ModelRef
+    switch: bool = True
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -46,8 +46,8 @@ async def answer(node: Node, message: msg.ControlMessage) -> AsyncIterator[msg.C
             async with contextlib.aclosing(node.book.load(message)) as replies:
                 async for reply in replies:
                     yield reply
-        case msg.Activate(plan=plan, model=model):
-            node.book.activate(plan, model)
+        case msg.Activate(plan=plan, model=model, switch=switch):
+            node.book.activate(plan, model, switch=switch)
             yield msg.Done()
         case msg.Unload(model=model, epoch=epoch, proposer=proposer):
             node.book.forget(model, epoch, proposer)

@@ -27,8 +27,9 @@ async def catch_up(node: Node) -> None:
             reply = await node.parts.control.request(peer.control, msg.GetPlans(), timeout_s=node.timing.ping_timeout_s)
             if isinstance(reply, msg.Plans):
                 for plan, model in zip(reply.plans, reply.models, strict=False):
-                    # A stage learns of its own plan from `Activate` only: it must have loaded it.
-                    if plan.stage_of(node.id) is None and node.book.is_news(plan.model, *plan.rank):
+                    # A stage must have its shard in use already: it was told of the plan, and not yet to switch.
+                    able = plan.stage_of(node.id) is None or node.book.holds(plan)
+                    if able and node.book.is_news(plan.model, *plan.rank):
                         node.book.adopt(plan, model)
         except ExoError as exc:
             node.problems.note(subject, f"{peer.card.device.name} did not say what it has loaded: {exc}")

@@ -23,6 +23,7 @@ from exo_lab.discovery.host import host_id
 from exo_lab.node.answers import answer
 from exo_lab.node.borrower import Borrower
 from exo_lab.node.catching_up import catch_up, get_to_know
+from exo_lab.node.changes import Changes
 from exo_lab.node.collect import MAX_DEPTH, collect
 from exo_lab.node.deadlines import watch_requests
 from exo_lab.node.journal import Journal
@@ -71,7 +72,7 @@ class Node:
         self.listeners: set[Listener] = set()
         self.counters: Counter[str] = Counter()
         self.tasks = Tasks(self.id, self.problems, self.timing.restart_s)
-        self.load, self.stopped = Load(), False
+        self.load, self.changes, self.stopped = Load(), Changes(), False
         # Of a device that has only its network emulated, memory is what there is.
         limit = self.device.memory_bytes if self.device.emulated not in ("", self.device.emulated_link) else 0
         card = msg.NodeCard(

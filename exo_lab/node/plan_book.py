@@ -17,7 +17,7 @@ from exo_lab.node.holds import Hold, PlanKey, key_of
 from exo_lab.node.orders import Install, Retire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from exo_lab.core.messages import ControlMessage, LoadShard, ModelRef
     from exo_lab.core.plan import Plan
@@ -38,7 +38,7 @@ class PlanBook:
         self.plans: dict[str, Plan] = {}  # the active plan of each model
         self.models: dict[str, ModelRef] = {}
         self._node, self._loader, self._ring, self._paces, self._changed = node, loader, ring, paces, changed
-        self.highest_epoch = 0  # that was ever heard of here
+        self.highest_epoch = 0  # that was ever heard of here, or given to a plan that was begun
         self._loads = 0
         self._loaded: dict[PlanKey, Hold] = {}  # loaded here and not yet handed to the data thread
         self._installed: dict[PlanKey, Hold] = {}
@@ -79,6 +79,7 @@ class PlanBook:
         if key in self._installed:
             raise BadPlan(f"node {self._node} uses its shard of this plan already; a new plan needs a new epoch")
         self._check_size(order.plan)
+        self._give_up_before(key)
         kept = self._same_shard(order)
         if kept is not None:
             self._keep(kept)
@@ -105,20 +106,41 @@ class PlanBook:
                 return kept
         return None
 
-    def _keep(self, hold: Hold) -> None:
-        """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed.
+    def _give_up_before(self, new: PlanKey) -> None:
+        """Free what a proposer had loaded for earlier plans of a model, and never used: it makes one after the other.
 
-        One that was loaded for the same plan before gives way: its proposer gave it up, and may not have reached us.
+        It gave them up, and may not have reached us.
         """
-        before = self._loaded.pop(hold.key, None)
-        if before is not None:
-            before.close()
+        for key in [*self._loaded, *self._unswitched]:
+            if (key.model, key.proposer) == (new.model, new.proposer) and key.epoch < new.epoch:
+                self._drop(key)
+
+    def _drop(self, key: PlanKey) -> None:
+        """Free a shard that nobody has used."""
+        if key in self._loaded:
+            self._loaded.pop(key).close()
+        self._retire(key, now=True)
+
+    def _keep(self, hold: Hold) -> None:
+        """Keep a loaded shard until it is used. Of too many, the one that waits longest is freed."""
+        self._drop(hold.key)
         while len(self._loaded) >= MAX_LOADS:
-            self._loaded.pop(next(iter(self._loaded))).close()
+            self._drop(next(iter(self._loaded)))
         self._loaded[hold.key] = hold
 
-    def activate(self, plan: Plan, model: ModelRef) -> None:
+    def reserve_epoch(self, told: Iterable[int]) -> int:
+        """An epoch above every one that was heard of, or reserved, here, and above those that others tell of now."""
+        self.highest_epoch = max([self.highest_epoch, *(epoch for epoch in told if self.is_plausible(epoch))]) + 1
+        return self.highest_epoch
+
+    def holds(self, plan: Plan) -> bool:
+        """Is this node's shard of a plan in use here?"""
+        return key_of(plan) in self._installed
+
+    def activate(self, plan: Plan, model: ModelRef, *, switch: bool = True) -> None:
         """Make a plan the model's plan here. Its shard must be loaded, if it has one for this node.
+
+        Without `switch` the shard is taken into use, and the model's plan stays what it was.
 
         Raises:
             StaleEpoch: it is not loaded.
@@ -134,7 +156,17 @@ class PlanBook:
             self._installed[key] = hold
             self._paces.keep(model.digest, plan, hold.meter)
             self._ring.post(Install(hold))
-        self.adopt(plan, model)
+            if not switch:
+                for idle in self._unswitched[:-MAX_LOADS]:
+                    self._drop(idle)
+        if switch:
+            self.adopt(plan, model)
+
+    @property
+    def _unswitched(self) -> list[PlanKey]:
+        """Plans whose shards are in use, and to which nobody has switched yet; the oldest first."""
+        current = {key_of(plan) for plan in self.plans.values()}
+        return [key for key in self._installed if key not in current]
 
     def adopt(self, plan: Plan, model: ModelRef) -> None:
         """A plan that others use. Of an older one than ours, what is held is freed. BadPlan as `activate`."""
@@ -175,8 +207,9 @@ class PlanBook:
         def meant(key: PlanKey) -> bool:
             return key.model == model and (epoch is None or (key.epoch, key.proposer) == (epoch, proposer))
 
-        for key in [key for key in self._loaded if meant(key)]:
-            self._loaded.pop(key).close()
+        for key in [*self._loaded, *self._unswitched]:
+            if meant(key):
+                self._drop(key)
         for key in [key for key in self._installed if meant(key)]:
             self._retire(key, now=epoch is None)
         current = self.plans.get(model)
@@ -190,8 +223,9 @@ class PlanBook:
 
     def proposer_lost(self, node: str) -> None:
         """A node is gone: nobody will activate what it had loaded."""
-        for key in [key for key in self._loaded if key.proposer == node]:
-            self._loaded.pop(key).close()
+        for key in [*self._loaded, *self._unswitched]:
+            if key.proposer == node:
+                self._drop(key)
 
     def close(self) -> None:
         """Free what was loaded and never used."""

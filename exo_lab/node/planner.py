@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from exo_lab.core.errors import BadPlan, ConfigError, ExoError, NodeLost
+from exo_lab.core.errors import BadPlan, ConfigError, ExoError, NodeLost, StaleEpoch
 from exo_lab.core.messages import Activate, Done, LoadShard, ModelRef, Progress, Unload
+from exo_lab.node.holds import key_of
 from exo_lab.node.pace import measured_of
 
 if TYPE_CHECKING:
@@ -57,11 +58,8 @@ def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tupl
 
 
 def next_epoch(node: Node) -> int:
-    """An epoch above every one that this node has heard of."""
-    told = [
-        epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans if node.book.is_plausible(epoch)
-    ]
-    return max([node.book.highest_epoch, *told]) + 1
+    """An epoch above every one that this node has heard of. It is the caller's: nobody here gets it again."""
+    return node.book.reserve_epoch(epoch for peer in node.members.peers.values() for _, epoch, _ in peer.plans)
 
 
 async def load(
@@ -73,19 +71,52 @@ async def load(
     timeout_s: float = 600.0,
     blamed: list[str] | None = None,
     others: bool = True,
+    instead_of: Plan | None = None,
 ) -> Plan:
-    """Have every stage loaded, then switch every node to the plan. All or nothing.
+    """Have every stage loaded and in use, then switch every node to the plan. All or nothing.
 
-    `timeout_s` bounds the silence between two progress reports of a stage; a node that is lost ends it at once.
-    Cancellation unloads what was loaded. `blamed` takes the ids of nodes that could not load. Without `others`, nodes
-    that hold no layer are not waited for: they learn of the plan from pongs.
+    Of one model this node loads one plan after the other. `timeout_s` bounds the silence between two progress reports
+    of a stage; a node that is lost ends it at once. Cancellation unloads what was loaded. `blamed` takes the ids of
+    nodes that could not load. Without `others`, nodes that hold no layer are not waited for: they learn of the plan
+    from pongs. `instead_of` is the plan that this one is to replace; if it is not the model's plan any more when all
+    is ready, nothing changes.
 
     Returns:
-        The plan with its epoch.
+        The plan with its epoch. A node that is lost while all are switching is as one that is lost a moment later.
 
     Raises:
+        StaleEpoch: `instead_of` was replaced or unloaded meanwhile.
         ExoError: a stage could not load; names the node. What the others had loaded is freed again.
     """
+
+    def waiting() -> None:
+        if progress is not None:
+            progress(node.device.name, 0, 0, "waiting for another change of this model")
+
+    async with node.changes.alone(plan.model, waiting):
+        _check_current(node, instead_of)
+        plan = await _load_all(node, plan, model, progress, timeout_s, blamed, instead_of)
+        await _switch(node, plan, model, others=others)
+    return plan
+
+
+def _check_current(node: Node, replaced: Plan | None) -> None:
+    current = None if replaced is None else node.plans.get(replaced.model)
+    if replaced is not None and (current is None or key_of(current) != key_of(replaced)):
+        now = "was unloaded" if current is None else "has another plan by now"
+        raise StaleEpoch(f"{replaced.model} {now}, so its plan was not changed. Look at it and ask again.")
+
+
+async def _load_all(
+    node: Node,
+    plan: Plan,
+    model: ModelRef,
+    progress: PlanProgress | None,
+    timeout_s: float,
+    blamed: list[str] | None,
+    instead_of: Plan | None,
+) -> Plan:
+    """All stages, and this node switches; or none of it. The plan with its epoch."""
     plan = msgspec.structs.replace(plan, epoch=next_epoch(node), proposer=node.id)
     names = {device.id: device.name for device in node.topology.devices}
     for device in plan.devices:
@@ -98,16 +129,16 @@ async def load(
                 for stage in range(len(plan.devices)):
                     work = _load_stage(node, plan, stage, model, names, progress, timeout_s)
                     group.create_task(_blaming(work, plan.devices[stage], blamed))
-            await _activate(node, plan, model)
+            await _take_into_use(node, plan, model)
             watch.cancel()
+        _check_current(node, instead_of)
+        node.activate(plan, model)
     except BaseException as failure:
         # Cancelled, too: a cancelled task may still await, and what was loaded must not be left behind.
         await _free(node, plan)
         if isinstance(failure, BaseExceptionGroup):
             raise _first(cast("BaseExceptionGroup[BaseException]", failure)) from failure
         raise
-    if others:
-        await _tell_others(node, plan, model)
     return plan
 
 
@@ -156,18 +187,19 @@ async def _load_stage(
     raise NodeLost(f"{names[device]} stopped answering while it was loading its layers")
 
 
-async def _activate(node: Node, plan: Plan, model: ModelRef) -> None:
-    """Stages first: a node must not start a generation on a plan that a stage has not switched to."""
-    message = Activate(plan=plan, model=model)
-    for device in plan.devices:
-        await node.parts.control.request(node.control_address(device), message, timeout_s=ACTIVATE_TIMEOUT_S)
-    if plan.stage_of(node.id) is None:
-        node.activate(plan, model)
+async def _take_into_use(node: Node, plan: Plan, model: ModelRef) -> None:
+    """Every stage, before any node switches: none may start a generation that a stage cannot take part in."""
+    node.book.activate(plan, model, switch=False)
+    message, ask = Activate(plan=plan, model=model, switch=False), node.parts.control.request
+    async with asyncio.TaskGroup() as group:
+        for device in plan.devices:
+            if device != node.id:
+                group.create_task(ask(node.control_address(device), message, timeout_s=ACTIVATE_TIMEOUT_S))
 
 
-async def _tell_others(node: Node, plan: Plan, model: ModelRef) -> None:
-    """Nodes without a stage; who does not hear of it now learns of the plan from the next pong that it hears."""
-    others = [peer for peer in node.members.alive() if plan.stage_of(peer.id) is None]
+async def _switch(node: Node, plan: Plan, model: ModelRef, *, others: bool) -> None:
+    """The stages, and who holds no layer; who does not hear of it now learns of the plan from the next pong."""
+    told = [peer for peer in node.members.alive() if others or plan.stage_of(peer.id) is not None]
 
     async def tell(address: str, name: str) -> None:
         try:
@@ -178,7 +210,7 @@ async def _tell_others(node: Node, plan: Plan, model: ModelRef) -> None:
         else:
             node.problems.settle(f"activate {name}")
 
-    await asyncio.gather(*(tell(peer.control, peer.card.device.name) for peer in others))
+    await asyncio.gather(*(tell(peer.control, peer.card.device.name) for peer in told))
 
 
 async def unload(node: Node, model: str) -> None:

@@ -65,8 +65,8 @@ class Recovery:
 
     @property
     def busy(self) -> bool:
-        """Is a recovery running?"""
-        return bool(self._jobs)
+        """Is a plan being changed here, because a node was lost or because somebody wants it?"""
+        return bool(self._jobs) or self._node.changes.busy
 
     # -- failures come in --------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Recovery:
         Those of other nodes end on the plan on which they began. Raises as `planner.load`; then nothing has changed.
         """
         plan = failover.computing_alike(old, plan)
-        made = await planner.load(self._node, plan, model, progress=progress, timeout_s=LOAD_SILENCE_S)
+        made = await planner.load(self._node, plan, model, progress=progress, timeout_s=LOAD_SILENCE_S, instead_of=old)
         await self.take_along(old, made, why)
         return made
 
@@ -227,7 +227,7 @@ class Recovery:
             devices = failover.candidates(job.plan, alive, job.bad, everybody=everybody)
             blamed: list[str] = []
             try:
-                return await self._load(job, devices, blamed)
+                return await self._load(job, current, devices, blamed)
             except (PlanError, ModelError) as exc:
                 # Who was asked cannot hold it: without those that said so, and then with everybody who is there.
                 widest = tuple(sorted(alive - job.bad)) == tuple(sorted(devices))
@@ -242,7 +242,7 @@ class Recovery:
             await asyncio.sleep(PAUSE_S)
         raise error
 
-    async def _load(self, job: _Job, devices: Sequence[str], blamed: list[str]) -> Plan:
+    async def _load(self, job: _Job, current: Plan, devices: Sequence[str], blamed: list[str]) -> Plan:
         node = self._node
         plan = await asyncio.to_thread(failover.replan, job.plan, await self._problem(job, devices))
         plan = msgspec.structs.replace(plan, dtype=job.plan.dtype, engine=job.plan.engine)
@@ -253,11 +253,18 @@ class Recovery:
                 request.touch(time.perf_counter())
 
         loaded = await planner.load(
-            node, plan, job.model, progress=moved, timeout_s=LOAD_SILENCE_S, blamed=blamed, others=False
+            node,
+            plan,
+            job.model,
+            progress=moved,
+            timeout_s=LOAD_SILENCE_S,
+            blamed=blamed,
+            others=False,
+            instead_of=current,
         )
         # Another requester may have re-planned at the same time: all agree on the plan of the higher rank.
-        current = node.plans.get(plan.model)
-        return current if current is not None and current.rank > loaded.rank else loaded
+        newest = node.plans.get(plan.model)
+        return newest if newest is not None and newest.rank > loaded.rank else loaded
 
     async def _problem(self, job: _Job, devices: Sequence[str]) -> Problem:
         node, lost = self._node, job.plan

@@ -14,6 +14,7 @@ import msgspec
 
 from exo_lab.core import messages as msg
 from exo_lab.core.errors import ExoError
+from exo_lab.core.plan import plan_from_counts
 from exo_lab.node.peers import MAX_MEMBERS
 from exo_lab.node.plan_book import MAX_LOADS, MAX_MODELS
 from exo_lab.transport import exchange, frames
@@ -180,10 +181,10 @@ def test_shards_that_are_loaded_and_never_used_are_bounded_and_freed_with_their_
         async with cluster(2, timing=TIMING) as made:
             plan = await made.load((2, 2))
             model = made[1].models[MODEL]
-            other = made.plan((1, 3))  # the same layers would not be loaded again
-            for epoch in range(2, 12):
+            for number in range(10):  # of as many models: of one, the plan before would give way
+                other = plan_from_counts(f"tiny{number}", plan.devices, (1, 3))  # other layers: they must be loaded
                 order = msg.LoadShard(
-                    plan=msgspec.structs.replace(other, epoch=epoch, proposer=plan.proposer), stage=1, model=model
+                    plan=msgspec.structs.replace(other, epoch=2, proposer=plan.proposer), stage=1, model=model
                 )
                 await made[0].parts.control.request(made[1].card.control, order, timeout_s=10)
             loaded = made.engines["n1"][1:]
