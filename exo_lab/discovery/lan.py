@@ -108,7 +108,7 @@ class SocketLanPort:
         except OSError as exc:
             self._problems["listen"] = (
                 f"cannot listen on UDP port {self._port}: {exc}. Another program holds it; end it, or use mDNS or a "
-                "peers file. This node announces itself and does not hear others by UDP."
+                "peers file. This node announces itself and does not hear others by UDP. It tries again now and then."
             )
             return
         for one in interfaces:

@@ -8,8 +8,6 @@ the cluster's key. The handshake decides.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -33,6 +31,7 @@ from exo_lab.discovery.base import Found
 from exo_lab.discovery.interfaces import Interface, first_look, interfaces, kind_of, path_to, reachable, why_unreachable
 from exo_lab.discovery.services import Service, ZeroconfServices
 from exo_lab.discovery.strangers import Strangers
+from exo_lab.discovery.txt import from_text, to_text
 from exo_lab.discovery.waiting import first
 
 if TYPE_CHECKING:
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 2.0
 MAX_ADDRESSES = 8  # so that the whole answer fits one packet
-PIECE_CHARACTERS = 240  # an entry of a TXT record holds 255 bytes, its key included
-MAX_PIECES = 8
 
 
 class MdnsStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,19 +286,3 @@ def _sightings(said: Announcement, ours: Sequence[Interface]) -> list[Found]:
             )
         )
     return found
-
-
-def to_text(datagram: bytes) -> dict[str, str]:
-    """A datagram as entries of a TXT record: s0, s1, ..."""
-    text = base64.urlsafe_b64encode(datagram).decode()
-    pieces = [text[i : i + PIECE_CHARACTERS] for i in range(0, len(text), PIECE_CHARACTERS)]
-    return {f"s{i}": piece for i, piece in enumerate(pieces)}
-
-
-def from_text(text: Mapping[str, str]) -> bytes:
-    """The datagram in a TXT record; empty if there is none."""
-    pieces = [text[f"s{i}"] for i in range(MAX_PIECES) if f"s{i}" in text]
-    try:
-        return base64.urlsafe_b64decode("".join(pieces).encode())
-    except (binascii.Error, UnicodeEncodeError, ValueError):
-        return b""

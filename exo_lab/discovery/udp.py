@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ANNOUNCE_EVERY_S = 2.0
 TTL_S = 9.0  # four announcements may get lost, which Wi-Fi does
+OPEN_AGAIN_S = 10.0  # after this, what could not be opened is tried again
 HASTE_S = 0.2  # the least time between two announcements, however many newcomers there are
 
 
@@ -100,7 +101,7 @@ class UdpDiscovery:
         self._lans: tuple[Interface, ...] = ()  # those that are announced on
         self._unreachable = ""
         self._card: NodeCard | None = None
-        self._due = self._last = float("-inf")
+        self._due = self._last = self._opened = float("-inf")
         self._kick, self._news = asyncio.Event(), asyncio.Event()
         self._announced = 0
 
@@ -161,16 +162,18 @@ class UdpDiscovery:
             await self._pause()
 
     async def _rescan(self) -> None:
-        """Open the sockets anew if the interfaces changed: another network, another address, a cable."""
+        """Open the sockets anew if the interfaces changed (another network, a cable), or if some do not work."""
         self._all = tuple(self._look())
         wanted = reachable(self._all, self._bind)[:MAX_CONTROLS]
         self._unreachable = why_unreachable(self._all, self._bind)
-        if self._port is not None and wanted == self._lans:
+        port, now = self._port, self._now()
+        is_well = port is not None and (not port.problems or now < self._opened + OPEN_AGAIN_S)
+        if is_well and wanted == self._lans:
             return
         await self._shut()
         self._lans = wanted
         self._port = await self._lan.open(wanted, self._take)
-        self._due = self._now()
+        self._due = self._opened = now
 
     def _take(self, data: bytes, host: str) -> None:
         heard = self._ear.take(data, host, self._all, self._now())

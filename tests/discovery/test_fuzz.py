@@ -10,12 +10,13 @@ import msgspec
 from lab import KEY, Signature, Watched, card_of, until
 from test_announcement import announcement
 
-from exo_lab.discovery import mdns
 from exo_lab.discovery.announcement import MAGIC, MAX_DATAGRAM_BYTES, PROOF_BYTES, SIGNATURE_BYTES, _proof, seal
 from exo_lab.discovery.ear import Ear
 from exo_lab.discovery.hearing import MAX_NODES
 from exo_lab.discovery.interfaces import Interface
 from exo_lab.discovery.lan import SocketLan
+from exo_lab.discovery.mdns import MdnsDiscovery
+from exo_lab.discovery.txt import to_text
 from exo_lab.discovery.udp import UdpDiscovery
 from tests.fuzzing import FRAMES, Steady, break_bytes, wrong
 
@@ -73,16 +74,16 @@ def test_any_datagram_is_news_or_refused_with_a_reason_and_a_good_node_is_heard(
 
 def test_any_text_of_a_service_is_news_or_refused():
     rng, steady = random.Random(32), Steady()
-    made = mdns.MdnsDiscovery(Signature("me"), cluster_tag=TAG, cluster_key=KEY)
+    made = MdnsDiscovery(Signature("me"), cluster_tag=TAG, cluster_key=KEY)
     for number in range(FRAMES):
         steady.frame(number)
-        text = mdns.to_text(datagram(rng))
+        text = to_text(datagram(rng))
         if text and rng.random() < 0.3:
             text[rng.choice(list(text))] = rng.choice(("", "=", "é", "\0", "A" * 255))
         made._take(f"instance{rng.randrange(64)}", text)
     steady.check()
     good = Signature("good")
-    made._take("good", mdns.to_text(seal(announcement(good), good, KEY)))
+    made._take("good", to_text(seal(announcement(good), good, KEY)))
     assert made._seen["good"].device_id == good.device_id
 
 

@@ -14,9 +14,10 @@ from test_announcement import announcement
 
 from exo_lab.discovery.announcement import Sealed, read, seal
 from exo_lab.discovery.interfaces import Interface
-from exo_lab.discovery.mdns import LOOK_EVERY_S, MAX_PIECES, MdnsDiscovery, from_text, sightings, to_text
+from exo_lab.discovery.mdns import LOOK_EVERY_S, MdnsDiscovery, sightings
 from exo_lab.discovery.services import Service, ZeroconfServices
 from exo_lab.discovery.services_memory import MemoryServices
+from exo_lab.discovery.txt import MAX_PIECES, from_text, to_text
 
 TAG, OTHER_TAG = "a" * 16, "b" * 16
 

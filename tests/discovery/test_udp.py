@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 from lab import KEY, Clock, Signature, Watched, card_of, ethernet, rest, until
@@ -12,8 +13,9 @@ from test_announcement import announcement
 from exo_lab.discovery.announcement import MAGIC, MAX_DATAGRAM_BYTES, read, seal
 from exo_lab.discovery.hearing import MAX_NODES
 from exo_lab.discovery.interfaces import Interface
+from exo_lab.discovery.lan import SocketLan
 from exo_lab.discovery.lan_memory import MemoryLan
-from exo_lab.discovery.udp import ANNOUNCE_EVERY_S, HASTE_S, TTL_S, UdpDiscovery
+from exo_lab.discovery.udp import ANNOUNCE_EVERY_S, HASTE_S, OPEN_AGAIN_S, TTL_S, UdpDiscovery
 
 TAG, OTHER_TAG = "a" * 16, "b" * 16
 OTHER_KEY = KEY[::-1]
@@ -360,6 +362,38 @@ def test_announcing_goes_on_while_the_reader_is_busy():
         assert host.discovery.stats().announced >= 60 / ANNOUNCE_EVERY_S
         await watching.aclose()
         assert read(net.lan.log[-1][1]).announcement.leaving
+
+    run(scenario)
+
+
+def test_a_port_that_was_taken_at_the_start_is_listened_on_once_it_is_free(monkeypatch):
+    # Announced loopback addresses are refused, as nobody else can reach them; here everybody can.
+    monkeypatch.setattr("exo_lab.discovery.announcement.is_endpoint", lambda text: True)
+
+    async def scenario(net):
+        lo = Interface(name="lo", address="127.0.0.1", prefix=8, broadcast="127.255.255.255", kind="ethernet")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("0.0.0.0", 0))
+            host = Host(SocketLan(other.getsockname()[1]), net.clock, "a")
+            host.interfaces = [lo]
+            a = Watched(host.discovery, host.card)
+            net.watched.append(a)
+            await until(lambda: "cannot listen" in "".join(host.discovery.problems))
+            await net.clock.advance(OPEN_AGAIN_S + ANNOUNCE_EVERY_S)
+            assert "cannot listen" in host.discovery.problems[0]  # it is held still
+        await net.clock.advance(OPEN_AGAIN_S + ANNOUNCE_EVERY_S)
+        assert host.discovery.problems == ()
+        await until(lambda: host.discovery.stats().echoes)
+
+    run(scenario)
+
+
+def test_sockets_that_work_are_left_alone():
+    async def scenario(net):
+        host, _ = await net.join("a", "10.0.0.1")
+        port = host.discovery._port
+        await net.clock.advance(10 * OPEN_AGAIN_S)
+        assert host.discovery._port is port
 
     run(scenario)
 
