@@ -148,8 +148,8 @@ def step(members: Members, event: Event) -> Members:
             if known is not None and known.liveness != "lost" and known.card.version > card.version:
                 return members
             same = known is not None and known.card == card
-            if known is not None and not same and known.liveness != "lost" and _same_process(known.card, card):
-                # It only describes itself anew: what is known of it and the way to it stay.
+            if known is not None and known.liveness != "lost" and (same or _same_process(known.card, card)):
+                # It only greets again, or describes itself anew: what is known of it and the way to it stay.
                 return _with(members, msgspec.structs.replace(known, card=card, liveness="alive", heard_at=now))
             if known is None or not same:
                 return _with(members, Peer(card=card, liveness="alive", heard_at=now, found_by=found_by))
@@ -163,7 +163,6 @@ def step(members: Members, event: Event) -> Members:
                     kind=known.kind,
                     found_by=known.found_by if known.way else found_by,
                     latency_s=known.latency_s,
-                    vitals=Vitals() if known.liveness == "lost" else known.vitals,
                 ),
             )
         case Reached(id=peer_id, way=way) if peer_id in members.peers:

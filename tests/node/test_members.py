@@ -276,6 +276,19 @@ def test_who_said_goodbye_is_not_back_by_an_answer_to_what_was_asked_before():
     assert m.step(members, answered(12.0)).peers["a"].liveness == "alive"  # it only seemed to have ended
 
 
+def test_a_greeting_again_takes_nothing_away_of_what_is_known():
+    answered = m.Answered(
+        id="a", round_trip_s=0.5, load=0.5, memory_available_bytes=7, plans=(("x", 1, "y"),), now=11.0
+    )
+    members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
+    before = m.step(members, answered).peers["a"]
+    after = m.step(m.Members(peers={"a": before}), m.Heard(card=card("a"), found_by="z", now=12.0)).peers["a"]
+    assert after == msgspec.structs.replace(before, heard_at=12.0)
+    lost = m.step(m.Members(peers={"a": before}), m.Gone(id="a", now=12.0))
+    back = m.step(lost, m.Heard(card=card("a"), found_by="z", now=13.0)).peers["a"]
+    assert (back.liveness, back.load, back.plans) == ("alive", None, ())
+
+
 def test_silence_makes_suspect_and_then_lost():
     members = m.step(m.Members(), m.Heard(card=card("a"), found_by="x", now=10.0))
     for now, state in ((11.0, "suspect"), (11.9, "suspect"), (12.0, "lost")):
