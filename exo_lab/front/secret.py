@@ -34,8 +34,7 @@ def token_view(*, show: bool, new: bool, connected: bool, join: bool = False) ->
     Raises:
         ConfigError: the secret is weak, cannot be kept, or comes from the environment and cannot be replaced here.
     """
-    from exo_lab.transport.keys import TOKEN_VARIABLE, check_token, load_or_create_token, token_path
-    from exo_lab.transport.private_file import load_or_create_private
+    from exo_lab.transport.keys import TOKEN_VARIABLE, check_token, load_or_create_token, new_token, token_path
 
     warnings: list[str] = []
     from_environment = TOKEN_VARIABLE in os.environ
@@ -49,12 +48,10 @@ def token_view(*, show: bool, new: bool, connected: bool, join: bool = False) ->
             )
         if join:
             # Asked for, and not an argument: a command line stays in a history, a cell in a notebook.
-            given = check_token(_asked_for(), "what was typed")
-            _forget(token_path())
-            load_or_create_private(token_path(), lambda: given)
+            _replace(token_path(), check_token(_asked_for(), "what was typed"))
             warnings.append("The secret was taken over. Nodes of this machine's old cluster are another cluster now.")
         else:
-            _forget(token_path())
+            _replace(token_path(), new_token())
             warnings.append(
                 "A new secret was made. Nodes with the old one are left outside until they are given this one."
             )
@@ -82,9 +79,11 @@ def _asked_for() -> str:
         ) from exc
 
 
-def _forget(path: Path) -> None:
-    """Remove the old secret, so that the next look makes a new one."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be replaced: {exc}. Check who owns it and its folder.") from exc
+def _replace(path: Path, token: str) -> None:
+    """Keep this secret in place of the old one, and make sure of it."""
+    from exo_lab.transport.keys import load_or_create_token
+    from exo_lab.transport.private_file import replace_private
+
+    replace_private(path, token)
+    if load_or_create_token(path) != token:
+        raise ConfigError(f"{path} holds another secret than was put there: somebody else replaced it. Do it again.")

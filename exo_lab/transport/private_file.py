@@ -6,13 +6,14 @@ import logging
 import os
 import stat
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,23 @@ def load_or_create_private(path: Path, make: Callable[[], str]) -> str:
         raise ConfigError(f"{path} cannot be used: {exc}. Check who owns it and its folder, or delete it.") from exc
 
 
-def _create(path: Path, text: str) -> None:
+def replace_private(path: Path, text: str) -> None:
+    """Put another text in the place of a private file, or make it. Whatever goes wrong, the old one is there whole.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _beside(path, text) as temporary:
+            temporary.replace(path)
+    except (OSError, UnicodeEncodeError) as exc:
+        raise ConfigError(f"{path} cannot be replaced: {exc}. Check who owns it and its folder.") from exc
+
+
+@contextmanager
+def _beside(path: Path, text: str) -> Generator[Path]:
+    """A file with that text next to it, which is on the disk; gone at the end unless it was moved away."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mkstemp makes it 0600
     temporary = Path(name)
     try:
@@ -47,6 +64,13 @@ def _create(path: Path, text: str) -> None:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path, text: str) -> None:
+    with _beside(path, text) as temporary:
         try:
             path.hardlink_to(temporary)  # unlike rename, it does not replace what another process made meanwhile
         except FileExistsError:
@@ -54,8 +78,6 @@ def _create(path: Path, text: str) -> None:
         except OSError:
             # A file system without hard links: the last one to rename wins, and readers still see a whole file.
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _close_to_others(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from exo_lab.core.errors import ConfigError
 from exo_lab.front.secret import fingerprint, token_view
 from exo_lab.transport.keys import load_or_create_token, token_path
+from exo_lab.transport.private_file import replace_private
 
 pytestmark = pytest.mark.usefixtures("private_home")
 
@@ -74,6 +75,32 @@ def test_what_cannot_be_a_secret_leaves_the_old_one(monkeypatch, typed):
     with pytest.raises(ConfigError, match=r"what was typed|nobody can be asked"):
         token_view(show=False, new=False, join=True, connected=False)
     assert load_or_create_token() == old
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "pathlib.Path.replace"])
+def test_a_disk_that_fails_leaves_the_old_one_and_nothing_beside_it(monkeypatch, broken):
+    old = load_or_create_token()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broken, full)
+        with pytest.raises(ConfigError, match=r"cannot be replaced: .*No space left"):
+            token_view(show=False, new=True, connected=False)
+    assert load_or_create_token() == old
+    assert list(token_path().parent.iterdir()) == [token_path()]
+
+
+def test_what_is_told_is_what_was_kept_also_where_another_process_makes_one_meanwhile(monkeypatch):
+    load_or_create_token()
+
+    def raced(path, text):
+        replace_private(path, "Qm9vay1rZWVwZXItcmFpbi1iaWN5Y2xlLWxhbXA")
+
+    monkeypatch.setattr("exo_lab.transport.private_file.replace_private", raced)
+    with pytest.raises(ConfigError, match="holds another secret"):
+        token_view(show=False, new=True, connected=False)
 
 
 def test_join_and_new_exclude_each_other_and_neither_overrules_the_environment(monkeypatch):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.errors import ExoError
 from exo_lab.front.server import looking
 from exo_lab.front.server.errands import Errands
 
@@ -70,7 +69,7 @@ class Watch:
         self._listeners.append(listener)
         if self._said:
             listener(self._said)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def discard(self, listener: Callable[[str], None]) -> None:
@@ -85,8 +84,8 @@ class Watch:
         while True:
             try:
                 said = msgspec.json.encode(await self._look()).decode()
-            except (ExoError, OSError) as exc:
-                log.warning("what this machine knows could not be looked at, and will be again: %s", exc)
+            except Exception as exc:  # or nobody who watches would ever hear again
+                log.warning("what this machine knows could not be looked at, and will be again: %r", exc)
             else:
                 if said != self._said:
                     self._said = said

@@ -43,7 +43,7 @@ class Looks:
 
 def test_only_changes_are_told_and_an_error_ends_nothing():
     async def scene() -> tuple[list[str], list[str]]:
-        world = Looks("a", "a", ConfigError("unreadable"), "b", "b", "a")
+        world = Looks("a", "a", ConfigError("unreadable"), "b", ValueError("a bug"), "b", "a")
         watch, first, late = Watch(world.look, world.wait), [], []
         watch.add(first.append)
         await asyncio.wait_for(world.over.wait(), 10)
@@ -75,6 +75,25 @@ def test_with_the_last_listener_the_looking_ends():
         return world.looks
 
     assert asyncio.run(scene()) == 1
+
+
+def test_a_watch_whose_task_has_ended_looks_again_for_the_next_who_listens():
+    async def scene() -> list[str]:
+        world = Looks("a", "b")
+        watch, told = Watch(world.look, broken), []
+        watch.add(lambda text: None)
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        with pytest.raises(RuntimeError):
+            await task
+        watch.add(told.append)
+        await asyncio.wait_for(world.over.wait(), 10)
+        await asyncio.sleep(0)
+        return told
+
+    async def broken(_seconds: float) -> None:
+        raise RuntimeError
+
+    assert [json.loads(text)["problems"] for text in asyncio.run(scene())] == [["a"], ["b"]]
 
 
 @pytest.fixture
