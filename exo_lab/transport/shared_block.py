@@ -96,6 +96,8 @@ class Process:
     def __init__(self, pid: int) -> None:
         if sys.platform != "linux":
             raise OSError("handles of processes are Linux'")
+        if not 0 < pid < 1 << 31:
+            raise OSError(f"{pid} is no process")
         self._fd = os.pidfd_open(pid)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)

@@ -120,6 +120,10 @@ class _Incoming:
 
     def close(self) -> None:
         self.ring.leave(writer=False)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of it, and write nothing into it."""
         self.ring.release()
         self.block.close()
         self.process.close()
@@ -256,13 +260,15 @@ class SharedMemory:
             offer = None
         if offer is None:
             raise Malformed("shared ring", "an offer of shared memory that is none")
+        if offer.ring in self._incoming:
+            return  # told again before the answer was seen
         try:
             lane = _Incoming(offer)
         except (OSError, ValueError) as exc:
             log.debug("shared memory was offered that cannot be had here: %s", exc)
             return
-        if not lane.ring.valid or lane.ring.id != offer.ring or offer.ring in self._incoming:
-            lane.close()
+        if not lane.ring.valid or lane.ring.id != offer.ring:
+            lane.release()  # whoever's it is, it may be in use
             return
         while len(self._incoming) >= MAX_RINGS:
             self._incoming.pop(next(iter(self._incoming))).close()

@@ -23,6 +23,7 @@ from exo_lab.core.tensor import Tensor
 from exo_lab.transport import shared_block, shared_memory
 from exo_lab.transport.frames import Malformed, decode, encode
 from exo_lab.transport.keys import new_token
+from exo_lab.transport.ring_block import HEADER_BYTES, Ring
 from exo_lab.transport.secure import SecureContext
 from exo_lab.transport.shared_memory import SharedMemory
 
@@ -345,6 +346,49 @@ def test_an_offer_is_believed_only_if_the_block_says_the_same():
     ):
         with pytest.raises(Malformed):
             b.unpack([offer[0], rubbish])
+    a.close()
+    b.close()
+
+
+def test_the_same_offer_twice_leaves_the_ring_open():
+    a, b = SharedMemory(), SharedMemory()
+    frame = encode(STEP, LARGE)
+    offer = a.sent("b", frame)
+    for _ in range(2):
+        assert b.unpack(offer) is None
+    for _ in range(3):
+        packed = a.pack("b", frame)
+        assert packed is not frame
+        a.sent("b", packed)
+        assert bytes(decode(b.unpack(packed))[1].data) == bytes(LARGE.data)
+    assert a.carries("b")
+    a.close()
+    b.close()
+
+
+def test_an_offer_that_names_another_ring_than_the_blocks_own_leaves_that_one_open():
+    a, b, packed = met()
+    (lane,) = a._outgoing.values()
+    other = shared_block.create(HEADER_BYTES + 64 * 1024)
+    ring = Ring.made_in(memoryview(other.map))
+    offer = [bytes(range(16)), bytes(16), os.getpid(), other.fd, HEADER_BYTES + 64 * 1024]
+    assert b.unpack([b"O" + packed[0][1:], msgspec.msgpack.encode(offer)]) is None
+    assert not ring.reader_left
+    assert lane.open()
+    ring.release()
+    other.close()
+    a.close()
+    b.close()
+
+
+def test_a_reader_that_says_it_is_a_process_that_cannot_be_gets_everything_through_the_socket():
+    a, b = SharedMemory(), SharedMemory()
+    frame = encode(STEP, LARGE)
+    b.unpack(a.sent("b", frame))
+    (lane,) = a._outgoing.values()
+    lane.ring.answer(lane.answer, (1 << 64) - 1)
+    assert a.pack("b", frame) is frame
+    assert not a.carries("b")
     a.close()
     b.close()
 
