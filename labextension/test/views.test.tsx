@@ -457,6 +457,52 @@ describe('answer', () => {
       }
     );
 
+  test('every token is reached by keyboard, and the line under the text says what its tooltip says', async () => {
+    draw(<GenerationView state={many(5)} trans={english} stop={() => undefined} />);
+    const spans = [...host.querySelectorAll<HTMLElement>('.jp-ExoLab-token')];
+    const stops = (): (string | null)[] => spans.map(span => span.getAttribute('tabindex'));
+    expect(stops()).toEqual(['-1', '-1', '-1', '-1', '0']);
+    act(() => spans[4].focus());
+    await key(spans[4], 'ArrowLeft');
+    expect(document.activeElement).toBe(spans[3]);
+    expect(stops()).toEqual(['-1', '-1', '-1', '0', '-1']);
+    const said = '"3": probability 90 %. Most likely there: "Paris" 90 %, "London" 8.2 %.';
+    expect(document.getElementById(spans[3].getAttribute('aria-describedby') ?? '')?.textContent).toBe(said);
+    await key(spans[3], 'Home');
+    await key(spans[0], 'ArrowLeft'); // there is none before it
+    expect(document.activeElement).toBe(spans[0]);
+    await key(spans[0], 'End');
+    expect(document.activeElement).toBe(spans[4]);
+    act(() => spans[1].click());
+    expect(document.activeElement).toBe(spans[1]);
+  });
+
+  test('a token without text is passed over', async () => {
+    const [first, second] = tokens;
+    const state = reduce(many(0), {
+      type: 'tokens',
+      request: 'r',
+      tokens: [first, { ...second, text: '' }, { ...second, index: 2 }]
+    });
+    draw(<GenerationView state={state} trans={english} stop={() => undefined} />);
+    const spans = [...host.querySelectorAll<HTMLElement>('.jp-ExoLab-token')];
+    act(() => spans[2].focus());
+    await key(spans[2], 'ArrowLeft');
+    expect(document.activeElement).toBe(spans[0]);
+  });
+
+  test('an answer that goes on does not move from under the token that was chosen', async () => {
+    const state = many(3);
+    draw(<GenerationView state={state} trans={english} stop={() => undefined} />);
+    const [first] = host.querySelectorAll<HTMLElement>('.jp-ExoLab-token');
+    act(() => first.focus());
+    const more = reduce(state, { type: 'tokens', request: 'r', tokens: [{ ...tokens[1], index: 3 }] });
+    draw(<GenerationView state={more} trans={english} stop={() => undefined} />);
+    expect(document.activeElement).toBe(first);
+    expect(first.getAttribute('tabindex')).toBe('0');
+    expect(host.textContent).toContain('"0": probability');
+  });
+
   test('tokens that come leave those that were there before alone', () => {
     let drawn = 0;
     const counting = {

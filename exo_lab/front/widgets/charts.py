@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from exo_lab.front.widgets.charts_figure import Line, make_figure, make_remark
-from exo_lab.front.widgets.charts_js import FOLLOW, SAVE_CSV, SAVE_PNG, THEMED
+from exo_lab.front.widgets.charts_js import FOLLOW, SAVE_CSV, SAVE_PNG, TABLED, TABULATE, THEMED
 from exo_lab.front.widgets.charts_legend import dashes, legend_html
 from exo_lab.front.widgets.charts_svg import ceiling
 from exo_lab.front.widgets.history import METRICS, MOMENTS, History, Metric, Moment
@@ -69,8 +69,15 @@ class Charts:
         self.picture = CustomJS(args={"grid": self.grid, "entries": []}, code=SAVE_PNG)
         draw = Button(label="Save as PNG", width=110, **themed)
         draw.js_on_click(self.picture)
-        controls = row(self.pause, self.window, save, draw)
-        self.layout = column(controls, self.legend, self.grid, max_width=COLUMNS * CHART_W, **wide)
+        self.as_table = Toggle(label="Show as a table", width=130, **themed)
+        self.table = Div(text="", tags=["0"], visible=False, stylesheets=[TABLED], **wide)
+        self._tabulated = {**shared, "grid": self.grid, "table": self.table, "as_table": self.as_table, "draw": draw}
+        self._tabulated["metrics"] = [[one.key, one.heading, one.threshold] for one in self.metrics]
+        self.tabulate = CustomJS(args={**self._tabulated, "devices": []}, code=TABULATE)
+        for model, event in ((self.source, "streaming"), (self.window, "value"), (self.as_table, "active")):
+            model.js_on_change(event, self.tabulate)
+        controls = row(self.pause, self.window, self.as_table, save, draw)
+        self.layout = column(controls, self.legend, self.table, self.grid, max_width=COLUMNS * CHART_W, **wide)
         self.catch_up(history, roster)
         if history.moments:
             end = history.moments[-1].at * 1e3
@@ -138,19 +145,22 @@ class Charts:
         self._name(roster)
 
     def _name(self, roster: Roster) -> None:
-        """What is saved is named: columns of the CSV, and lines of the picture."""
+        """What is saved and tabulated is named: columns of the CSV, lines of the picture, columns of the table."""
         labels = {
             _column(slot, metric): f"{roster[id_].name} {metric.heading}"
             for id_, slot in self.slots.items()
             for metric in self.metrics
         }
         self.export.args = {"source": self.source, "labels": labels}
-        entries = sorted((roster[id_] for id_ in self.slots), key=lambda entry: entry.mark.index)
-        named = [
-            [f"{one.label}{' (emulated)' if one.emulated else ''}", one.mark.colour, dashes(one.mark)]
-            for one in entries
-        ]
-        self.picture.args = {"grid": self.grid, "entries": named}
+        lines: list[Any] = []
+        columns: list[Any] = []
+        for id_, slot in sorted(self.slots.items(), key=lambda seat: roster[seat[0]].mark.index):
+            entry = roster[id_]
+            label = f"{entry.label}{' (emulated)' if entry.emulated else ''}"
+            lines.append([label, entry.mark.colour, dashes(entry.mark)])
+            columns.append([label, slot])
+        self.picture.args = {"grid": self.grid, "entries": lines}
+        self.tabulate.args = {**self._tabulated, "devices": columns}
 
 
 def _column(slot: int, metric: Metric) -> str:

@@ -1,6 +1,6 @@
-"""What runs in the browser for the charts, as source: following, and saving what is shown. It knows no Python object.
+"""What runs in the browser for the charts, as source: following, the table, and saving what is shown.
 
-It is given Bokeh's models by name; see `charts.Charts` for which.
+It knows no Python object: it is given Bokeh's models by name; see `charts.Charts` for which.
 """
 
 from __future__ import annotations
@@ -63,6 +63,58 @@ for (const [k, key] of keys.entries()) {
   if (!range_y.tags.includes('fixed')) {
     range_y.end = top > 0 ? ceiling(top) : 1
   }
+}
+"""
+
+TABLED = """
+table { border-collapse: collapse; color: var(--jp-ui-font-color1, currentColor); font-size: 13px; }
+caption { padding: 2px 0; text-align: left; }
+th, td {
+  padding: 3px 10px;
+  border-bottom: 1px solid var(--jp-border-color2, currentColor);
+  text-align: right;
+  vertical-align: top;
+}
+th { font-weight: 600; }
+td, tbody th { white-space: nowrap; }
+tbody th, thead th:first-child { text-align: left; }
+"""
+
+# The same figures for those who do not see the charts. A table that changes twice a second cannot be read aloud.
+TABULATE = """
+grid.visible = !as_table.active
+table.visible = as_table.active
+draw.disabled = as_table.active
+const due = cb_obj !== source || (!pause.active && Date.now() - Number(table.tags[0]) >= 5000)
+if (as_table.active && due) {
+  const {at} = source.data
+  const esc = text => String(text).replace(/[&<>"']/g, one => '&#' + one.charCodeAt(0) + ';')
+  const show = value => esc(Number(value.toPrecision(3)))
+  const within = column => [...source.data[column] ?? []].filter(
+    (value, i) => Number.isFinite(value) && at[i] >= range.start && at[i] <= range.end
+  )
+  const cell = (values, threshold) => {
+    if (values.length === 0) {
+      return '<td></td>'
+    }
+    const latest = values[values.length - 1]
+    const over = threshold !== null && latest > threshold ? ', above ' + show(threshold) : ''
+    const span = show(Math.min(...values)) + ' to ' + show(Math.max(...values))
+    return '<td>' + show(latest) + over + '<div>' + span + '</div></td>'
+  }
+  const seen = metrics.filter(([key]) => devices.some(([, slot]) => within(key + '_' + slot).length > 0))
+  const heads = seen.map(([, heading]) => '<th scope="col">' + esc(heading) + '</th>')
+  const rows = devices.map(([label, slot]) => {
+    const cells = seen.map(([key, , threshold]) => cell(within(key + '_' + slot), threshold))
+    return '<tr><th scope="row">' + esc(label) + '</th>' + cells.join('') + '</tr>'
+  })
+  const seconds = Math.round((range.end - range.start) / 1000)
+  table.text =
+    '<table><caption>Latest figures, and from least to most of the ' + seconds + ' s shown (measured); ' +
+    'renewed every 5 s, and not on Pause</caption>' +
+    '<thead><tr><th scope="col">Node</th>' + heads.join('') + '</tr></thead>' +
+    '<tbody>' + rows.join('') + '</tbody></table>'
+  table.tags = [String(Date.now())]
 }
 """
 

@@ -150,6 +150,16 @@ def test_a_chart_without_figures_has_axes_and_says_that_there_are_none():
     assert not remark.visible
 
 
+def test_the_table_has_a_column_for_each_line_and_a_row_for_each_figure():
+    charts, roster = Charts(History(), named(ids(3))), named(ids(3))
+    charts.push(moment(1.0, ids(3)), roster)
+    given = charts.tabulate.args
+    assert [slot for _, slot in given["devices"]] == [0, 1, 2]
+    assert [label for label, _ in given["devices"]] == [roster[id_].label for id_ in ids(3)]
+    assert [key for key, *_ in given["metrics"]] == [metric.key for metric in METRICS]
+    assert given["source"] is charts.source
+
+
 def test_a_name_from_a_peer_is_neither_markup_nor_a_template():
     hostile = Roster([scenes.device(1, "<img src=x>@at $x")])
     charts = Charts(History(), hostile)
