@@ -15,6 +15,7 @@ from rich.table import Table
 from exo_lab.cluster import DEFAULT_MODEL, connect
 from exo_lab.front.text import clean, clean_name
 from exo_lab.front.units import show_bytes, show_count, show_layers, show_rate, show_seconds
+from exo_lab.transport.keys import new_token
 
 if TYPE_CHECKING:
     from exo_lab.cluster import Cluster
@@ -29,7 +30,8 @@ MAX_TOKENS = 64
 def run(prompt: str = PROMPT, kernels: int = KERNELS, console: Console | None = None) -> int:
     """Run the demo; the process's exit status: 0, or 1 if the cut model said something else than the uncut one."""
     out = console or Console()
-    with connect("demo", threads=1) as cluster:
+    # With a secret of its own it is a cluster of its own: names and plans of what else runs here are left alone.
+    with connect("demo", threads=1, token=new_token()) as cluster:
         out.print(f"[bold]1.[/bold] Starting {show_count(kernels, 'kernel')} on this machine, each a node of its own")
         started = time.perf_counter()
         nodes = cluster.up(kernels, threads=1)

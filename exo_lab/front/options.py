@@ -75,6 +75,11 @@ EMULATE_LINK = option(
     help="emulate a slower network for what answers are made of: 20ms, 100Mbit, or 20ms,100Mbit",
 )
 
+APART = option(
+    "--apart",
+    action="store_true",
+    help="a cluster of its own, with a secret of its own: of what this kernel starts, and nothing else",
+)
 CONNECT = (
     option("--name", metavar="NAME", help="what the node is called (default: the machine's name)"),
     LAN,
@@ -164,7 +169,7 @@ MODEL = option("model", nargs="?", metavar="MODEL", words="model", help="which o
 CELL_OPTIONS = (*SAMPLING, LITERAL, OUT, RECORD_HERE)
 
 VERBS: tuple[Verb, ...] = (
-    Verb("connect", "make this kernel a node of the cluster", CONNECT, ("cell",)),
+    Verb("connect", "make this kernel a node of the cluster", (*CONNECT, APART), ("cell",)),
     Verb("disconnect", "leave the cluster; kernels that were started here are ended", (), ("cell",)),
     Verb("up", "start kernels as nodes: on this machine, over SSH, on Slurm", UP, ("cell",)),
     Verb(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 FAILED = {"kill": "killed, without a goodbye", "freeze": "frozen; --how thaw lets it go on", "thaw": "goes on"}
+APART = "A cluster apart: of what this kernel starts. Other notebooks and commands of the shell are not in it."
 TIMEOUT_S = 120.0  # longest wait for one token, where nothing else was said
 
 
@@ -71,21 +72,25 @@ UNSET: dict[str, Any] = {
 
 def connect(desk: Desk, args: Namespace) -> View:
     """Make this process a node."""
+    from exo_lab.transport.keys import new_token
+
     options = connect_options(args)
     present = desk.backend.current()
     if present is not None:
-        given = [name for name, value in options.items() if value != UNSET.get(name)]
+        given = [name for name, value in options.items() if value != UNSET.get(name)] + ["apart"] * args.apart
         if given:
             raise ConfigError(
                 f"this kernel is node {clean_name(present.name)} already, with {', '.join(given)} as they are. "
                 "To change them, run %exo disconnect first."
             )
         return StatusView(present.status())
-    return joined(desk.backend.connect(**options))
+    if not args.apart:
+        return joined(desk.backend.connect(**options))
+    return joined(desk.backend.connect(token=new_token(), **options), APART)
 
 
-def joined(cluster: Cluster) -> MessageView:
-    """What a new node says of itself."""
+def joined(cluster: Cluster, *more: str) -> MessageView:
+    """What a new node says of itself, and `more`."""
     status = cluster.status()
     me = next((node for node in status.nodes if node.is_self), None)
     address = me.address if me is not None else status.bind
@@ -95,6 +100,7 @@ def joined(cluster: Cluster) -> MessageView:
     return MessageView(
         f"Node {clean_name(status.name)} ({status.node_id}) listens on {address}: {reach}.",
         *([f"emulated: {emulated}"] if emulated else []),
+        *more,
         warnings=status.problems,
     )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exo_lab.cluster.cluster import Cluster
+    from exo_lab.core.status import NodeStatus
 
 MAX_KERNELS = 64
 
@@ -44,10 +45,7 @@ def worker_orders(
         raise ConfigError("memory must be at least one byte")
     if slow is not None and min(slow) < 1:
         raise ConfigError(f"slow must be 1 or more, got {min(slow):g}; a device cannot be emulated faster than it is")
-    taken = {node.device.name for node in cluster.nodes() if node.liveness != "lost"}
-    clash = [name for name in names if name in taken or list(names).count(name) > 1]
-    if clash:
-        raise ConfigError(f"the name {clash[0]!r} is taken; give others with --names")
+    _check_names(cluster, names)
     if not local and cluster.options.bind.startswith("127."):
         raise ConfigError(
             f"kernels on other machines cannot reach this node, which listens on {cluster.options.bind} only. "
@@ -68,3 +66,27 @@ def worker_orders(
         )
         for i in range(count)
     ]
+
+
+def _check_names(cluster: Cluster, names: Sequence[str]) -> None:
+    """ConfigError where a name is not free; it says who has it, and what can be done."""
+    taken = {node.device.name: node for node in cluster.nodes() if node.liveness != "lost"}
+    for name in names:
+        if list(names).count(name) > 1:
+            raise ConfigError(f"the name {name!r} is given twice; give each kernel its own with --names")
+        if name in taken:
+            raise ConfigError(
+                f"the name {name!r} is taken by {_who(cluster, taken[name])}. Give others with --names, or end that "
+                "one where it was started: %exo down, or shut its notebook's kernel down. To have a cluster apart from "
+                "it: %exo disconnect, then %exo connect --apart."
+            )
+
+
+def _who(cluster: Cluster, holder: NodeStatus) -> str:
+    """Such as "process 4711 of this machine (tcp://127.0.0.1:40123)"."""
+    if holder.is_self:
+        return "this kernel itself"
+    peer, mine = cluster.node.members.peers.get(holder.device.id), cluster.node.card
+    if peer is None or not peer.card.pid or peer.card.host != mine.host:
+        return f"the node at {holder.address}"
+    return f"process {peer.card.pid} of this machine ({holder.address})"

@@ -10,6 +10,7 @@ from exo_lab.core.errors import ConfigError, DoesNotFit, NodeLost, NotConnected
 from exo_lab.front.options import verbs
 from exo_lab.front.verbs import HANDLERS
 from exo_lab.front.views import NodesView, PlanView, StatusView
+from exo_lab.transport.keys import check_token
 
 
 def test_every_verb_of_a_cell_is_carried_out_by_something():
@@ -226,6 +227,20 @@ def test_connect_makes_a_node_with_the_options_that_were_given(run, backend):
     assert options["slow"] == 2.0
     assert options["peers"] == ("tcp://a:1", "tcp://b:2")
     assert "desk" in ran.stdout
+
+
+def test_a_cluster_apart_has_a_secret_of_its_own_and_says_so(run, backend):
+    said = run("%exo connect --apart").stdout
+    assert "A cluster apart" in said
+    first = check_token(backend.made[0].options["token"])
+    assert first not in said
+    assert "apart" in str(run("%exo connect --apart").error)
+    run("%exo disconnect")
+    run("%exo connect --apart")
+    assert backend.made[1].options["token"] != first
+    run("%exo disconnect")
+    run("%exo connect")
+    assert "token" not in backend.made[2].options
 
 
 def test_connecting_again_shows_the_cluster_but_does_not_pretend_to_change_the_node(run, backend):
