@@ -259,12 +259,16 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A stage could not go on with a request. Goes to the requester."""
+    """A stage could not go on with a request. Goes to the requester.
+
+    `blamed` is the node that could not do its part, as `node`, which tells it, sees it; "": `node` itself.
+    """
 
     request: str
     error: str
     message: str
     node: str
+    blamed: str = ""
 
 
 class Lacks(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -26,16 +26,18 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.001, 0.032  # between two tries; a connection ta
 
 
 class Unsent(NamedTuple):
-    """A frame that could not be delivered, and why."""
+    """A frame that could not be delivered, and why. `node`: see `Outbox.send`."""
 
     address: str
     message: DataMessage
     error: TransportError
+    node: str
 
 
 class _Frame(NamedTuple):
     message: DataMessage
     tensor: Tensor | None
+    node: str
 
     @property
     def nbytes(self) -> int:
@@ -89,13 +91,15 @@ class Outbox:
         """Does so much wait that no more should be made?"""
         return self._frames >= MAX_FRAMES or self._bytes >= MAX_BYTES
 
-    def send(self, address: str, message: DataMessage, tensor: Tensor | None = None) -> None:
+    def send(self, address: str, message: DataMessage, tensor: Tensor | None = None, node: str = "") -> None:
         """Send now, or keep for later. Never waits; what cannot be sent at all is reported by `flush`.
+
+        `node` is who is there, if it matters to whoever hears that it could not be reached.
 
         Raises:
             TransportError: the port is closed.
         """
-        frame = _Frame(message, tensor)
+        frame = _Frame(message, tensor, node)
         lane = self._lanes.get(address)
         if lane is None:
             if self._sent(address, frame):
@@ -132,12 +136,11 @@ class Outbox:
                     self._took(frame)
                 lane.frames = deque(frame for frame in lane.frames if not _unwanted(frame, request))
 
-    def forget(self, address: str) -> None:
-        """A node is gone: forget what waits for it, and close the way to it."""
+    def forget(self, address: str) -> list[Unsent]:
+        """A node is gone: close the way to it. What waited for it comes back."""
         lane = self._lanes.pop(address, None)
-        for frame in lane.frames if lane else ():
-            self._took(frame)
         self._port.forget(address)
+        return self._given_up(address, lane, PeerUnreachable(f"{address} is gone")) if lane else []
 
     def _sent(self, address: str, frame: _Frame) -> bool:
         """True if there is nothing left to do about a frame."""
@@ -146,7 +149,7 @@ class Outbox:
         except PeerUnreachable:
             return False
         except FrameError as exc:
-            self._unsent.append(Unsent(address, frame.message, exc))  # too large, say: it will never go
+            self._unsent.append(Unsent(address, frame.message, exc, frame.node))  # too large, say: it will never go
         return True
 
     def _took(self, frame: _Frame) -> None:
@@ -158,9 +161,12 @@ class Outbox:
             f"{address} took no frame for {self._timeout_s:g} s. "
             "Is it running, in reach, and does it have the same token?"
         )
-        for frame in self._lanes.pop(address).frames:
+        self._unsent += self._given_up(address, self._lanes.pop(address), error)
+
+    def _given_up(self, address: str, lane: _Lane, error: PeerUnreachable) -> list[Unsent]:
+        for frame in lane.frames:
             self._took(frame)
-            self._unsent.append(Unsent(address, frame.message, error))
+        return [Unsent(address, frame.message, error, frame.node) for frame in lane.frames]
 
 
 def _unwanted(frame: _Frame, request: str) -> bool:

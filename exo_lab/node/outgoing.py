@@ -69,17 +69,18 @@ class Ready(NamedTuple):
 
 
 class Farewell(NamedTuple):
-    """A request that a stage gave up on its own."""
+    """A request that a stage gave up on its own. `blamed` could not do its part; "": the stage itself."""
 
     request: str
     spec: SessionSpec
     why: ExoError
+    blamed: str = ""
 
 
-def failure(request: str, spec: SessionSpec, error: ExoError, node: str) -> ToAddress:
-    """What a requester is told of a request that cannot go on at `node`."""
+def failure(request: str, spec: SessionSpec, error: ExoError, node: str, blamed: str = "") -> ToAddress:
+    """What a requester is told of a request that cannot go on at `node`. `blamed`: see `Farewell`."""
     text = str(error)[:MAX_ERROR_CHARACTERS]
-    failed = Failed(request=request, error=type(error).__name__, message=text, node=node)
+    failed = Failed(request=request, error=type(error).__name__, message=text, node=node, blamed=blamed)
     return ToAddress(spec.requester, spec.reply_to, failed)
 
 

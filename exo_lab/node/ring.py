@@ -12,24 +12,25 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from exo_lab.core.errors import ExoError, FrameError, NodeLost, TransportError, from_wire
+from exo_lab.core.errors import FrameError, NodeLost, TransportError, from_wire
 from exo_lab.core.messages import Adopted, Cache, Cancel, Echo, Failed, HandOver, Lacks, Step, Token
 from exo_lab.node import orders
 from exo_lab.node.echoes import Echoes
 from exo_lab.node.handover import Handovers
-from exo_lab.node.outbox import Outbox, Unsent
+from exo_lab.node.outbox import Outbox
 from exo_lab.node.outgoing import Later, ToAddress, ToNode, failure
 from exo_lab.node.own_requests import OwnRequests
 from exo_lab.node.steps import StepQueue
 from exo_lab.node.timing import Timing
+from exo_lab.node.undelivered import Undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from exo_lab.core.messages import DataMessage, SessionSpec
+    from exo_lab.core.messages import DataMessage
     from exo_lab.core.plan import Plan
     from exo_lab.core.tensor import Tensor
-    from exo_lab.node.outgoing import Outgoing
+    from exo_lab.node.outgoing import Farewell, Outgoing
     from exo_lab.node.session import Request
     from exo_lab.node.stage import Stages
     from exo_lab.transport.base import DataPort
@@ -72,6 +73,9 @@ class Ring:
         self.echoes = Echoes(node, time.perf_counter)
         self.handovers = Handovers(node, stages.shelf, self._steps.drop)
         self.own = OwnRequests(node, self.stages.counters, self._to_node, self._cancel_on)
+        self._undelivered = Undelivered(
+            node, stages.shelf, self.own, self._forget, self._cancel_on, self._tell_requester
+        )
         self._running = True
         self._thread = threading.Thread(target=self._loop, name=f"exo-data-{node}", daemon=True)
 
@@ -118,7 +122,7 @@ class Ring:
         """Take what has come, send what could not go before, compute one step."""
         self._take(0.0 if self._may_compute() else self._patience_s())
         for unsent in self._outbox.flush():
-            self._safely(self._undeliverable, unsent)
+            self._safely(self._undelivered.frame, unsent)
         if self._running and self._may_compute():
             self._safely(self._compute, self._steps.pop())
         self.stages.shelf.tend(self._timing.idle_session_s, self._timing.retire_after_s)
@@ -184,9 +188,11 @@ class Ring:
             case orders.Migrate(request=request, plan=plan, wire=wire):
                 self.own.migrate(request, plan, wire)
             case orders.RequesterLost(node=node, address=address):
-                self._outbox.forget(address)
+                dropped = self._outbox.forget(address)
                 self.echoes.forget(node)
-                self.stages.shelf.end_of_requester(node)
+                self.stages.shelf.end_of_node(node)
+                for unsent in dropped:
+                    self._safely(self._undelivered.frame, unsent)
             case orders.CameBack(node=node):
                 self.own.tell_again(node)
             case orders.Measure(nodes=nodes):
@@ -214,8 +220,8 @@ class Ring:
                 self.own.adopted(message)
             case Lacks():
                 self.own.lacks(message)
-            case Failed(request=request, error=error, message=text, node=node):
-                self.own.failed(request, from_wire(error, text, node), node)
+            case Failed(request=request, error=error, message=text, node=node, blamed=blamed):
+                self.own.failed(request, from_wire(error, text, node), blamed or node)
             case Echo() as echo if echo.back:
                 self.stages.counters["late echo"] += 0 if self.echoes.came(echo) else 1
             case Echo() as echo:
@@ -263,38 +269,13 @@ class Ring:
             self._message(message, tensor)
             return
         if (address := self._address_of(node, False)) is None and not isinstance(message, Cancel):
-            self._step_unsent(message, NodeLost(f"node {node} is not in the cluster any more"))
+            self._undelivered.step(message, node, NodeLost(f"node {node} is not in the cluster any more"))
         elif address is not None:
             echo = self.echoes.behind(node, 0 if tensor is None else tensor.nbytes)
-            self._outbox.send(address, message, tensor)
+            self._outbox.send(address, message, tensor, node)
             if echo is not None:
                 self._outbox.send(address, echo)
 
-    def _undeliverable(self, unsent: Unsent) -> None:
-        match unsent.message:
-            case Step() | HandOver() | Cache() as step:
-                self._step_unsent(step, NodeLost(str(unsent.error)))
-            case Token(request=request) | Failed(request=request) | Adopted(request=request) | Lacks(request=request):
-                # Nobody is left to read: free what was asked for, here and on the other stages.
-                log.info("node %s: the requester of %s is out of reach: %s", self.node, request, unsent.error)
-                session = self.stages.shelf.session(request)
-                self._forget(request)
-                if session is not None:
-                    self._cancel_on(session.hold.plan, request)
-            case Cancel() | Echo():
-                # Who does not hear of the end frees the session itself, when nothing comes any more.
-                log.debug("node %s: a %s went nowhere: %s", self.node, type(unsent.message).__name__, unsent.error)
-
-    def _step_unsent(self, step: Step | HandOver | Cache, error: ExoError) -> None:
-        """A step, or a cache, could not be handed on: tell the requester, whoever it is."""
-        if self.own.failed(step.request, error, self.node):
-            return
-        session = self.stages.shelf.session(step.request)
-        self._forget(step.request)
-        spec = step.spec if session is None else session.spec
-        if spec is not None:
-            self._tell_requester((step.request, spec, error))
-
-    def _tell_requester(self, ended: tuple[str, SessionSpec, ExoError]) -> None:
+    def _tell_requester(self, ended: Farewell) -> None:
         """A request ended here and its requester does not know."""
-        self._emit([failure(*ended, self.node)])
+        self._emit([failure(ended.request, ended.spec, ended.why, self.node, ended.blamed)])

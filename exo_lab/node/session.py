@@ -190,13 +190,17 @@ class Request:
         return not self.over.is_set() and now - self.moved_at > self.timeout_s
 
     def stalled(self, now: float, after_s: float) -> bool:
-        """Did tokens come, and then none for much longer than ever between two? A frame may have been lost.
+        """Did no token come for much longer than ever between two? A frame may have been lost.
 
-        Asked of an attempt once: a replay may itself take long.
+        A prompt, or a replay, may itself take long, up to the deadline. So half of that is waited for its token, and
+        in each attempt without one half of what was left: whatever ends before the deadline has its chance.
         """
-        if self.over.is_set() or self._suspended or self.first_at is None or self.tries or self._lost_at is not None:
+        if self.over.is_set() or self._suspended:
             return False
-        return now - self.moved_at > max(after_s, SLOW_TOKENS * self.longest_s)
+        slow_s = SLOW_TOKENS * self.longest_s
+        if self.first_at is None or self.tries or self._lost_at is not None:
+            slow_s = self.timeout_s * (1 - 0.5 ** (self.tries + 1))
+        return now - self.moved_at > max(after_s, slow_s)
 
     def _finish(self, error: ExoError | None) -> None:
         self.error = error

@@ -218,10 +218,10 @@ class Shelf:
         session.used_at, session.next_position = self._clock(), next_position
         self._stale = True
 
-    def end(self, request: str, why: ExoError | None = None) -> bool:
+    def end(self, request: str, why: ExoError | None = None, blamed: str = "") -> bool:
         """Forget a request and free its cache. True if it was known.
 
-        With `why`, its requester does not expect it, and is to be told: see `farewells`.
+        With `why`, its requester does not expect it, and is to be told, also who is `blamed`: see `farewells`.
         """
         self._ended[request] = None
         while len(self._ended) > FORGOTTEN_KEPT:
@@ -231,17 +231,22 @@ class Shelf:
             return False
         session.hold.engine.drop(request)
         if why is not None:
-            self._farewells.append(Farewell(request, session.spec, why))
+            self._farewells.append(Farewell(request, session.spec, why, blamed))
         self._tell()
         return True
 
-    def end_of_requester(self, node: str) -> int:
-        """Forget everything that a vanished requester asked for."""
-        mine = [request for request, session in self._sessions.items() if session.spec.requester == node]
-        for request in mine:
-            # Perhaps only the way between the two was cut, and this reaches it all the same.
-            self.end(request, NodeLost(f"node {self.node} lost sight of the node that asked, and dropped its request"))
-        return len(mine)
+    def end_of_node(self, node: str) -> None:
+        """Forget everything that a vanished node asked for, or was needed for.
+
+        Perhaps only the way between the two was cut: then nobody else knows why no token comes.
+        """
+        for request, session in tuple(self._sessions.items()):
+            if session.spec.requester == node:
+                why = f"node {self.node} lost sight of the node that asked, and dropped its request"
+                self.end(request, NodeLost(why))
+            elif session.hold.plan.stage_of(node) is not None:
+                why = f"node {self.node} lost sight of node {node}, which holds other layers"
+                self.end(request, NodeLost(why), node)
 
     def end_idle(self, older_than_s: float) -> int:
         """Forget sessions that nothing has come for."""

@@ -245,12 +245,14 @@ def test_a_frame_that_can_never_go_is_reported_and_a_closed_port_is_an_error(por
 
 def test_a_cancelled_request_and_a_lost_node_leave_nothing_behind(port, outbox):
     for request in "121":
-        outbox.send("a", step(request), convert.tokens([1, 2]))
+        outbox.send("a", step(request), convert.tokens([1, 2]), "node a")
         outbox.send("b", step(request), convert.tokens([1, 2]))
     outbox.drop("1")
     assert (outbox._frames, outbox._bytes) == (2, 16)
-    outbox.forget("a")
-    assert port.forgotten == ["a"]
+    dropped = outbox.forget("a")
+    assert [(one.message.request, one.node) for one in dropped] == [("2", "node a")]
+    assert outbox.forget("nobody") == []
+    assert port.forgotten == ["a", "nobody"]
     assert (outbox._frames, outbox._bytes) == (1, 8)
     port.room["b"] = 9
     port.now += 1

@@ -13,6 +13,7 @@ from exo_lab.core.errors import DoesNotFit, ExoError, NodeError, NodeLost, PeerU
 from exo_lab.core.messages import Cancel, Step
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.node import failover as f
+from exo_lab.node.orders import RequesterLost
 from tests.node.clusters import FAST, arrived, cluster, over, tokens_of, until
 
 PROMPT = tuple(range(5, 25))
@@ -220,6 +221,87 @@ def test_a_frame_that_is_lost_on_the_way_costs_a_moment_and_no_token():
     asyncio.run(check())
 
 
+def test_a_first_token_that_does_not_come_is_asked_for_again():
+    async def check():
+        timing = msgspec.structs.replace(FAST, stalled_after_s=0.3)
+        async with cluster(3, timing=timing) as made:
+            plan = await made.load((2, 2), (1, 2))
+            real, lost = made[2].ring._message, []
+
+            def lossy(message, tensor):
+                if isinstance(message, Step) and not lost:
+                    lost.append(message)
+                else:
+                    real(message, tensor)
+
+            made[2].ring._message = lossy
+            request = made.ask(0, PROMPT, timeout_s=3.0, **SHORT)
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            assert lost
+            assert "no token came for" in request.notices[0]
+            assert request.plan == plan
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_cut_between_two_stages_that_the_requester_does_not_see_is_told_to_it(stage):
+    async def check():
+        async with cluster(4) as made:
+            await made.load((2, 2), (1, 2))
+            gate = made.gates[f"n{stage}"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            made.network.part(made[1].card.control, made[2].card.control)
+            gate.open()
+            assert await tokens_of(request, 9.0) == made.expected(PROMPT, **SHORT)  # before it would have stalled
+            assert len(made[0].members.alive()) == 3
+            assert len(request.plan.devices) == 1
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_a_stage_that_loses_sight_of_another_says_so_to_who_waits_for_both():
+    async def check():
+        async with cluster(3) as made:
+            await made.load((2, 2), (1, 2))
+            gate = made.gates["n2"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            made[1].ring.post(RequesterLost(made[2].id, made[2].card.data))
+            await until(lambda: request.notices, "the requester hears of it")
+            gate.open()
+            assert f"lost sight of node {made[2].id}" in request.notices[0]
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_who_could_not_be_reached_is_left_out_and_not_who_says_so():
+    async def check():
+        async with cluster(4) as made:
+            plan = await made.load((1, 1, 2), (1, 2, 3))
+            send = made[2].ring._outbox._port.send
+
+            def blocked(address, message, tensor, timeout_s):
+                if address == made[3].card.data and isinstance(message, Step):
+                    raise PeerUnreachable("full")
+                send(address, message, tensor, timeout_s)
+
+            made[2].ring._outbox._port.send = blocked
+            request = made.ask(0, PROMPT, **SHORT)
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            assert set(request.plan.devices) == set(plan.devices[:2])
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
 def test_a_stage_that_missed_the_end_of_a_request_hears_of_it_when_it_is_back():
     async def check():
         async with cluster(3) as made:
@@ -230,8 +312,8 @@ def test_a_stage_that_missed_the_end_of_a_request_hears_of_it_when_it_is_back():
             await until(gate.reached.is_set, "it is at work")
             outbox, control = made[0].ring._outbox, made[2].parts.control
             send, handler = outbox.send, control._handler
-            outbox.send = lambda address, message, tensor=None: (
-                None if isinstance(message, Cancel) else send(address, message, tensor)
+            outbox.send = lambda address, message, *rest: (
+                None if isinstance(message, Cancel) else send(address, message, *rest)
             )
             control._handler = None  # its pings are answered no more
             assert await tokens_of(request) == made.expected(PROMPT, **SHORT)

@@ -266,8 +266,8 @@ def test_what_a_requester_is_told_of_a_step_that_cannot_be_sent_is_bounded():
         requester="a", reply_to="memory://asker", sampling=SamplingParams(), eos=(), prompt_tokens=1, total_tokens=2
     )
     step = Step(request="r", model="m", epoch=1, proposer="a", stage=0, position=0, spec=spec)
-    ring._step_unsent(step, NodeError("x" * 100_000))
+    ring._undelivered.step(step, "b", NodeError("x" * 100_000))
     ((address, told),) = sent
-    assert (address, told.error, told.node) == ("memory://asker", "NodeError", "n0")
+    assert (address, told.error, told.node, told.blamed) == ("memory://asker", "NodeError", "n0", "b")
     assert len(told.message) == MAX_ERROR_CHARACTERS
     ring.port.close()
