@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import tracemalloc
 
 import pytest
 
@@ -124,3 +125,89 @@ def test_a_template_cannot_leave_its_sandbox_or_change_what_it_was_given(source)
         text = ""  # refused: good
     assert text == ""  # else it sees nothing at all
     assert messages == MESSAGES
+
+
+DOUBLING = "{{% set n = namespace(x='a') %}}{{% for i in range(60) %}}{{% set n.x = {} %}}{{% endfor %}}{{{{ n.x }}}}"
+LONG = "{% set a = 'a' * 5000000 %}"
+BOMBS = [
+    "{{ 'a' * 10**10 }}",
+    "{{ 10**10 * 'a' }}",
+    "{{ [0] * 10**10 }}",
+    "{{ 9 ** 9 ** 9 ** 9 ** 9 ** 9 }}",
+    "{% set n = namespace(x=9) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    DOUBLING.format("n.x + n.x"),
+    DOUBLING.format("n.x ~ n.x"),
+    DOUBLING.format("[n.x, n.x]"),
+    DOUBLING.format("[n.x, n.x] | join"),
+    DOUBLING.format("[n.x, n.x] | tojson"),
+    DOUBLING.format("'{0}{0}'.format(n.x)"),
+    DOUBLING.format("'%s%s' % (n.x, n.x)"),
+    DOUBLING.format("'%s%s' | format(n.x, n.x)"),
+    DOUBLING.format("n.x | replace('a', 'aaaa')"),
+    DOUBLING.format("n.x.replace('a', 'aaaa')"),
+    "{{ '%10000000000d' % 1 }}",
+    "{{ '%*d' % (10**10, 1) }}",
+    "{{ '{:>10000000000}'.format(1) }}",
+    "{{ '{:>{}}'.format(1, 10**10) }}",
+    "{{ 'a'.ljust(10**10) }}{{ 'a' | center(10**10) }}",
+    "{{ 'a'.zfill(10**10) }}",
+    "{{ [1] | batch(10**10, 0) | list }}",
+    "{{ 'a\n\na' | indent(10**10) }}",
+    "{{ '\t'.expandtabs(10**10) }}",
+    "{{ 'aaaa'.translate({97: 'a' * 10}) }}{{ 'a' * 10**10 }}",
+    "{{ lipsum(n=10**6) }}",
+    LONG + "{{ [a, a, a] | join }}",
+    LONG + "{{ ''.join([a, a, a]) }}",
+    LONG + "{{ [a, a, a] }}",
+    LONG + "{{ [a, a, a] | map('upper') | join }}",
+    LONG + "{{ a }}{{ a }}",
+    LONG + "{% set b %}{% for i in range(1000) %}{{ a }}{% endfor %}{% endset %}",
+]
+
+
+@pytest.mark.parametrize("source", BOMBS)
+def test_a_template_that_would_fill_the_memory_is_stopped_before_it_does(source):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match=r"it makes|wide field|is unsafe|'lipsum' is undefined"):
+            ChatTemplate(source, {}, "m").render(MESSAGES)
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()
+
+
+ENDLESS = "{% for i in range(100000) %}{% for j in range(100000) %}BODY{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ENDLESS.replace("BODY", ""),
+        ENDLESS.replace("BODY", "{{ '' }}"),
+        "{% set l = [0] * 100000 %}{% for i in l %}{% for j in l %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    ],
+)
+def test_a_template_that_would_run_forever_is_stopped_when_its_time_is_over(source):
+    with pytest.raises(ModelError, match="it takes too long"):
+        ChatTemplate(source, {}, "m", deadline_s=0.2).render(MESSAGES)
+
+
+def test_long_conversations_are_no_bombs():
+    messages = [{"role": "user", "content": "words and more words\n" * 5000}] * 20
+    for family in ("chatml", "llama", "json"):
+        text = ChatTemplate(FAMILIES[family], SPECIAL, "m").render(messages)
+        assert text == transformers_text(FAMILIES[family], messages, True)
+
+
+def test_helpers_that_make_texts_give_what_they_give_without_a_sandbox():
+    source = (
+        "{% for m in messages %}{{ m.content.replace('a', 'b') }}{{ ','.join([m.role]) }}{% endfor %}"
+        "{{ ['a', 1, none] | join(', ') }}{{ messages | join('|', attribute='role') }}{{ 'a-b' | replace('-', '+') }}"
+        "{{ 'a-b-c'.replace('-', '+', 1) }}{{ '-'.join(['x', 'y']) }}{{ 'a\nb' | indent(2) }}"
+        "{{ '%s=%05.1f' % ('x', 2) }}"
+        "{{ '%s!' | format('y') }}{{ '{}: {:>5}'.format('k', 7) }}{{ 'ab' * 3 ~ 1 ~ none ~ [2] }}{{ 2 ** 10 }}"
+        "{{ '{{\"a\": {}}}'.format(1) }}{{ 'x'.ljust(5, '.') }}{{ 'abc' | center(7) }}"
+        "{{ [1, 2, 3] | batch(2) | list }}"
+    )
+    assert ChatTemplate(source, SPECIAL, "m").render(MESSAGES) == transformers_text(source, MESSAGES, True)
