@@ -1,7 +1,8 @@
 """The goals of speed and memory beside what the other benchmarks measured last: reads their JSON, measures nothing.
 
-Each ratio is the median of the ratios within one run, round by round. A goal whose benchmark has not run, or ran
-without llama.cpp, says so.
+Each ratio is the median of the ratios within one run, round by round; rings of one and of two nodes, whose plans stay
+loaded for their own rounds, are compared by their medians. A goal whose benchmark has not run, or ran without llama.cpp,
+says so.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def _beside_rpc(what: str) -> Callable[[dict[str, Any]], float]:
 
 
 def _hop(data: dict[str, Any]) -> float:
-    return median(data["rings"]["2"]["hop_beyond_computing_s"]) / median(data["half_ping_pong_s"]["curve"])
+    """What a token takes beyond computing in a ring of two, less what it takes on one node, where nothing hops."""
+    one, two = (median(data["rings"][nodes]["hop_beyond_computing_s"]) for nodes in ("1", "2"))
+    return (2 * two - one) / 2 / median(data["half_ping_pong_s"]["curve"])
 
 
 def _seconds(what: str) -> Callable[[dict[str, Any]], float]:
@@ -97,7 +100,7 @@ def verdict(goal: Goal) -> tuple[str, str]:
     try:
         value = goal.figure(json.loads(path.read_text(encoding="utf-8")))
     except (KeyError, TypeError):
-        return "", "not measured: without llama.cpp"
+        return "", f"not in the last run{': no llama.cpp was there' if 'llama.cpp' in goal.what else ''}"
     met = value >= goal.goal if goal.at_least else value <= goal.goal
     return f"{value:.2f}", "met" if met else "missed"
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from exo_lab.core.sampling import SamplingParams
 
 
+# How far below the likeliest token's score to look, a step further each time that it was not enough.
+CUTS = (5.0, 12.0, 30.0, math.inf)
+
+
 class Sampled(NamedTuple):
     """A token, its natural log probability under the unfiltered model, and the likeliest alternatives."""
 
@@ -84,31 +88,55 @@ def probabilities(scores: np.ndarray, params: SamplingParams) -> tuple[np.ndarra
 
     Ties are ordered by token id, so every machine sorts alike.
     """
-    scaled = scores.astype(np.float64) / params.temperature
-    count = min(params.top_k or scaled.size, scaled.size)
-    if count < scaled.size:
-        threshold = np.partition(scaled, scaled.size - count)[scaled.size - count]
-        ids = np.flatnonzero(scaled >= threshold)
-    else:
-        ids = np.arange(scaled.size)
-    ids = ids[np.argsort(-scaled[ids], kind="stable")][:count]
-    weights = np.exp(scaled[ids] - scaled[ids[0]])
-    weights /= weights.sum()
-    if params.top_p < 1:
-        # Keep the smallest set that reaches top_p: a token stays while what comes before it has less.
-        before = np.cumsum(weights) - weights
-        keep = before < params.top_p
-        ids, weights = ids[keep], weights[keep]
-    if params.min_p > 0:
-        keep = weights >= params.min_p * weights[0]
-        ids, weights = ids[keep], weights[keep]
+    ids, weights, _ = _kept(scores, params, 1.0)
     return ids, weights / weights.sum()
 
 
 def _draw(scores: np.ndarray, params: SamplingParams, number: float) -> int:
-    ids, weights = probabilities(scores, params)
-    index = int(np.searchsorted(np.cumsum(weights), number, side="right"))
+    ids, weights, total = _kept(scores, params, number)
+    index = int(np.searchsorted(np.cumsum(weights), number * total, side="right"))
     return int(ids[min(index, ids.size - 1)])
+
+
+def _kept(scores: np.ndarray, params: SamplingParams, number: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Tokens that the filters leave, most likely first: ids, weights, and what the weights of all of these add up to.
+
+    Without a filter, only as many as a draw of `number` reaches: to sort a whole vocabulary takes longer than a small
+    model's forward pass.
+    """
+    scaled = scores.astype(np.float64) / params.temperature
+    top = scaled.max()
+    everything = np.exp(scaled - top)
+    total = float(everything.sum())
+    count = min(params.top_k or scaled.size, scaled.size)
+    for cut in CUTS:
+        ids = np.flatnonzero(scaled >= top - cut)
+        ids = ids[np.argsort(-scaled[ids], kind="stable")]
+        weights = everything[ids]
+        if ids.size == scaled.size or _enough(params, count, weights, total, cut, number):
+            break
+    if count < scaled.size:
+        ids, weights = ids[:count], weights[:count]
+        total = float(weights.sum())
+    if params.top_p < 1:
+        # Keep the smallest set that reaches top_p: a token stays while what comes before it has less.
+        keep = np.cumsum(weights) - weights < params.top_p * total
+        ids, weights = ids[keep], weights[keep]
+    if params.min_p > 0:
+        keep = weights >= params.min_p * weights[0]
+        ids, weights = ids[keep], weights[keep]
+    return ids, weights, float(weights.sum()) if params.top_p < 1 or params.min_p > 0 else total
+
+
+def _enough(params: SamplingParams, count: int, weights: np.ndarray, total: float, cut: float, number: float) -> bool:
+    """Do the tokens within `cut` of the likeliest hold all that the filters leave, or that a draw can reach?"""
+    if params.top_k:
+        return weights.size >= count
+    if params.top_p < 1:
+        return float(weights.sum()) >= params.top_p * total
+    if params.min_p > 0:
+        return cut > -math.log(params.min_p)
+    return float(np.cumsum(weights)[-1]) > number * total
 
 
 def _top(logits: np.ndarray, count: int) -> np.ndarray:

@@ -85,6 +85,28 @@ def test_what_is_drawn_is_one_of_those_that_were_kept(logits, temperature, seed,
     assert (np.diff(weights) <= 1e-12).all(), "most likely first"
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.3, 3.0, 12.0]),
+    temperatures,
+    st.integers(0, 500),
+    st.sampled_from([1.0, 0.95, 0.3]),
+    st.sampled_from([0.0, 1e-9, 0.02]),
+)
+@FEW
+def test_a_draw_finds_what_sorting_the_whole_vocabulary_would_give(shape, spread, temperature, k, p, min_p):
+    logits = (np.random.default_rng(shape).standard_normal(400) * spread).astype(np.float32)
+    params = SamplingParams(temperature=temperature, seed=shape, top_k=k, top_p=p, min_p=min_p)
+    for position in range(8):
+        weights = softmax(logits.astype(np.float64) / temperature)
+        order = np.argsort(-weights, kind="stable")[: k or None]
+        weights = weights[order] / weights[order].sum()
+        kept = (np.cumsum(weights) - weights < p) & (weights >= min_p * weights[0])
+        order, weights = order[kept], weights[kept] / weights[kept].sum()
+        wanted = order[np.searchsorted(np.cumsum(weights), uniform(shape, position), side="right")]
+        assert sample(logits, params, position).token == wanted
+
+
 def test_equal_scores_are_ordered_by_token_so_that_every_machine_draws_alike():
     ids, _ = probabilities(np.zeros(10, np.float32), SamplingParams(temperature=1, top_k=4))
     assert ids.tolist() == [0, 1, 2, 3]
