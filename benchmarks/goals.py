@@ -1,8 +1,8 @@
 """The goals of speed and memory beside what the other benchmarks measured last: reads their JSON, measures nothing.
 
 Each ratio is the median of the ratios within one run, round by round; rings of one and of two nodes, whose plans stay
-loaded for their own rounds, are compared by their medians. A goal whose benchmark has not run, or ran without llama.cpp,
-says so.
+loaded for their own rounds, are compared by their medians. A goal whose benchmark has not run, or ran without
+llama.cpp, says so.
 """
 
 from __future__ import annotations
