@@ -5,8 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NPM_STAMP := labextension/node_modules/.installed
 MODEL := smollm2-135m
-# The CPU build, the same everywhere; the package itself allows a range.
+# The package itself allows a range. On Linux PyPI's build comes with gigabytes for NVIDIA GPUs; without one:
+# make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu (binder/postBuild does so). Empty: only pip's own index.
 TORCH := torch==2.13.0
+TORCH_INDEX ?=
+# Said before anything is made, in words that any Python understands.
+NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("exo_lab needs Python 3.11 or newer, and %s is %d.%d. \
+	Name another one, such as PYTHON=python3.12, behind make." % ((sys.executable,) + tuple(sys.version_info[:2])))
 
 .PHONY: demo test check format bench lab install model clean help
 
@@ -21,9 +26,10 @@ help:
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c '$(NEW_ENOUGH)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
