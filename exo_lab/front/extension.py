@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exo_lab.core.status import ClusterStatus, LoadedModel, PlanPreview
+from exo_lab.core.status import ClusterStatus, LoadedModel, PlanPreview, residents
 from exo_lab.front import panel_cluster, panel_target
 from exo_lab.front.completion import complete
 from exo_lab.front.views import PlanView, StatusView, generation_view
@@ -68,7 +68,7 @@ def words(kind: Words, magics: ExoMagics) -> Sequence[str]:
     present = magics.present()
     match kind:
         case "node":
-            return [node.device.name for node in present.nodes()] if present is not None else []
+            return [node.device.name for node in residents(present.nodes())] if present is not None else []
         case "model":
             from exo_lab.models.locate import WHEELS, cached_models
 

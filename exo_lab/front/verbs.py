@@ -131,7 +131,7 @@ def up(desk: Desk, args: Namespace) -> None:
     }
     with progress_board(desk, f"starting {show_count(args.count, 'kernel')}") as (board, screen):
         cluster.up(args.count, progress=board.say, **options)
-        screen.finish(NodesView(cluster.nodes(), cluster.models()))
+        screen.finish(NodesView(residents(cluster.nodes()), cluster.models()))
 
 
 def down(desk: Desk, args: Namespace) -> View:

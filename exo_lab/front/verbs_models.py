@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from exo_lab.core.status import residents
 from exo_lab.front.desk import progress_board
 from exo_lab.front.message_view import MessageView, TableView
 from exo_lab.front.text import clean_name
@@ -28,7 +29,7 @@ def load(desk: Desk, args: Namespace) -> None:
     cluster, model = desk.cluster(), _model(desk, args)
     with progress_board(desk, f"loading {model}") as (board, screen):
         loaded = cluster.load(model, progress=board.report, **_plan_options(desk, args))
-        screen.finish(PlanView.of_loaded(loaded, [node.device for node in cluster.nodes()]))
+        screen.finish(PlanView.of_loaded(loaded, [node.device for node in residents(cluster.nodes())]))
 
 
 def move(desk: Desk, args: Namespace) -> None:
@@ -36,7 +37,7 @@ def move(desk: Desk, args: Namespace) -> None:
     cluster = desk.cluster()
     with progress_board(desk, f"moving layers {args.layers} to {args.node}") as (board, screen):
         loaded = cluster.move(args.layers, args.node, model=args.model, progress=board.report)
-        screen.finish(PlanView.of_loaded(loaded, [node.device for node in cluster.nodes()]))
+        screen.finish(PlanView.of_loaded(loaded, [node.device for node in residents(cluster.nodes())]))
 
 
 def unload(desk: Desk, args: Namespace) -> View:

@@ -10,6 +10,7 @@ from exo_lab.cluster.rebalance import acts
 from exo_lab.core.errors import ConfigError, NodeError
 from exo_lab.core.plan import plan_from_counts
 from exo_lab.core.watching import OFF
+from exo_lab.front.panel_cluster import ClusterView
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 from tests.tiny import tiny_config
@@ -77,6 +78,13 @@ def test_metrics_are_those_of_the_nodes(three):
         seen = cluster._look()
         assert {node.device.id for node in seen.nodes} == set(seen.counted) == {quick.id, slow.id}
         assert not any(visitor.id in (edge.a, edge.b) for edge in seen.links)
+
+
+def test_the_panel_offers_no_visitor_to_give_layers_to(three):
+    quick, slow, visitor = three
+    view = ClusterView(quick)
+    assert {node.device.id for node in view.status().nodes} == {quick.id, slow.id}
+    assert not any(visitor.id in (edge.a, edge.b) for edge in view.links())
 
 
 def test_alone_a_visitor_has_nobody_to_load_on(model):

@@ -132,7 +132,9 @@ def test_every_other_verb_joins_and_looks_for_nodes_where_it_is_told_to(backend,
 def test_layers_are_moved_from_a_shell(backend, capsys):
     assert main(["move", "10-14", "kernel-2", "--wait", "0.1"], backend) == 0
     assert backend.made[0].options_of("move") == {"layers": "10-14", "node": "kernel-2", "model": None}
-    assert "kernel-2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "kernel-2" in shown
+    assert "shell-" not in shown
 
 
 @pytest.mark.parametrize("verb", ["load", "plan"])
@@ -142,6 +144,7 @@ def test_nodes_and_their_order_are_left_to_the_strategy_as_in_a_cell(backend, ca
     options = backend.made[0].options_of(asked)
     assert (options["model"], options["dtype"], options["strategy"]) == ("smollm2-135m", "float32", "optimal")
     assert "devices" not in options
+    assert "shell-" not in capsys.readouterr().out
     assert main([verb, "--devices", "kernel-1"], backend) == 0
     assert backend.made[1].options_of(asked)["devices"] == ("kernel-1",)
 
