@@ -8,7 +8,7 @@ from exo_lab.cluster.asking import Question, prepare
 from exo_lab.cluster.catalogue import tokenizer_of
 from exo_lab.cluster.drafting import load_draft
 from exo_lab.cluster.exporting import Exports
-from exo_lab.cluster.models import CONTEXT_TOKENS, Models
+from exo_lab.cluster.models import DEFAULT_STRATEGY, Models
 from exo_lab.cluster.recording import Recorder
 from exo_lab.core.errors import ConfigError
 from exo_lab.generation import Generation
@@ -71,7 +71,7 @@ class Answers(Models, Exports):
 
         Args:
             record: what `Generation.record` or `core.record.decode` gave.
-            devices: have these nodes load the model first (names or ids in ring order).
+            devices: have these nodes load the model first (names or ids in ring order), to compute as it was then.
 
         Raises:
             ConfigError: the model is not loaded, its weights are others, or it cannot have such a prompt.
@@ -79,10 +79,10 @@ class Answers(Models, Exports):
         """
         loaded = same_model(self.models(), record)
         if devices is not None:
-            name, plan = self.node.models[loaded.plan.model].name, loaded.plan
-            context = max(CONTEXT_TOKENS, len(record.prompt_tokens) + record.sampling.max_tokens)
-            options = {"devices": devices, "dtype": plan.dtype, "engine": plan.engine, "context": context}
-            loaded = self._load(name, loaded.config, options)
+            plan, needed = loaded.plan, len(record.prompt_tokens) + record.sampling.max_tokens
+            there = {"strategy": DEFAULT_STRATEGY, "devices": devices, "layers": None}
+            wish = self.wish_of(plan, **there, context=max(plan.context_tokens, needed))
+            loaded = self._load(self.node.models[plan.model].name, loaded.config, wish, alike=record.plan)
         question = Question(record.prompt, record.prompt_tokens, record.sampling, self._tokenizer(loaded))
         return self._ask(loaded, question, TOKEN_TIMEOUT_S, None)
 

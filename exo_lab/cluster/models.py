@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from exo_lab.cluster.asking import DEFAULT_MODEL, chosen
 from exo_lab.cluster.catalogue import config_of
 from exo_lab.cluster.changing import change, planned_move
@@ -11,6 +13,7 @@ from exo_lab.cluster.loaded import ask_shapes, loaded_models
 from exo_lab.cluster.reach import check_reach
 from exo_lab.cluster.rebalance import Policy, Rebalancer, policy_of
 from exo_lab.core.messages import ModelRef
+from exo_lab.core.plan import CONTEXT_TOKENS
 from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.node import planner
 
@@ -29,7 +32,6 @@ DEFAULT_STRATEGY = "ring-memory-weighted"
 STOP_TIMEOUT_S = 15.0
 LOAD_SILENCE_S = 600.0
 OUTLINE_TIMEOUT_S = 300.0  # for a header of up to a hundred megabytes, from several nodes in turn
-CONTEXT_TOKENS = 2048
 
 
 class Models:
@@ -141,16 +143,20 @@ class Models:
             ExoError: as `plan`, and what went wrong on a node, by name.
         """
         self.node.allow_model(model)
-        return self._load(model, self.config_of(model), options, progress)
+        return self._load(model, self.config_of(model), self._wish(options), progress)
 
     def _load(
-        self, name: str, config: ModelConfig, options: Mapping[str, Any], progress: PlanProgress | None = None
+        self,
+        name: str,
+        config: ModelConfig,
+        wish: Wish,
+        progress: PlanProgress | None = None,
+        alike: Plan | None = None,
     ) -> LoadedModel:
-        """As `load`, of a model that other nodes may have named."""
+        """As `load`, of a model that other nodes may have named; `alike` as in `planning.preview`."""
         from exo_lab.cluster.planning import preview
 
-        wish = self._wish(options)
-        plan = preview(self, config, wish)[0].plan
+        plan = preview(self, config, wish, alike)[0].plan
         self._rebalancer.wishes[plan.model] = wish
         reference = ModelRef(name=name, digest=config.digest)
         work = planner.load(self.node, plan, reference, progress=progress, timeout_s=LOAD_SILENCE_S)
@@ -181,6 +187,41 @@ class Models:
         plan = planned_move(self, layers, node, loaded.plan)
         reference = self.node.models[loaded.plan.model]
         return self._thread.run(change(self, loaded, plan, reference, f"layers were moved to {node}", progress))
+
+    def rearrange(
+        self, model: str | None = None, *, progress: PlanProgress | None = None, **options: Any
+    ) -> LoadedModel:
+        """Share out the layers of a loaded model anew, by the wish with which it was loaded but for these options.
+
+        Prompts run in the same pieces and hidden states are rounded as before, so that answers of this node go along.
+
+        Args:
+            model: which of the loaded models; not needed if there is one.
+            progress: as `load`.
+            options: those of `plan`.
+
+        Raises:
+            ExoError: as `load`; then everything is as before.
+        """
+        from exo_lab.cluster.planning import preview
+
+        loaded = self._loaded(model)
+        wish = self.wish_of(loaded.plan, **options)
+        plan = preview(self, loaded.config, wish, loaded.plan)[0].plan
+        reference = self.node.models[plan.model]
+        work = change(self, loaded, plan, reference, "layers were shared out anew", progress)
+        made = self._thread.run(work)
+        self._rebalancer.wishes[plan.model] = wish
+        return made
+
+    def wish_of(self, plan: Plan, **options: Any) -> Wish:
+        """The wish that a loaded plan fulfils, as far as it is known here, but for these options.
+
+        Raises:
+            ConfigError: an option that there is not, or a value that it cannot have.
+        """
+        wish = self._rebalancer.wish_of(plan)
+        return self._wish({**msgspec.structs.asdict(wish), **options})
 
     def unload(self, model: str | None = None) -> str:
         """Have every node forget a model; the only one if None. Returns what its plan calls it."""

@@ -13,6 +13,7 @@ from exo_lab.core.status import LoadedModel, PlanPreview
 from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
+from exo_lab.node.failover import computing_alike
 from exo_lab.planning.choose import choose
 from exo_lab.planning.chunks import usual_chunk, with_chunk
 from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
     from exo_lab.cluster.models import Models
     from exo_lab.core.model import ModelConfig
+    from exo_lab.core.plan import Plan
     from exo_lab.core.topology import Link, Topology
     from exo_lab.node.node import Node
     from exo_lab.planning.explain import Explanation
 
-
-CONTEXT_TOKENS = 2048  # prompt and answer, where nobody said
 NOBODY = (
     "there is no node to load on: this process ends with its command and holds nothing. Start one with exo-lab node, "
     "or %exo up in a notebook."
@@ -115,12 +115,21 @@ def problem_of(
 def problem_of_loaded(node: Node, model: LoadedModel, known: Topology | None = None) -> Problem:
     """The planning task that a loaded plan answers, as things are now; `known` as in `problem_of`."""
     plan = model.plan
-    wish = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
-    return problem_of(node, model.config, wish, known=known)
+    return problem_of(node, model.config, wish_behind(plan, None), known=known)
 
 
-def preview(cluster: Models, config: ModelConfig, wish: Wish) -> tuple[PlanPreview, Problem]:
-    """A plan and what it was made for. See `Cluster.plan`."""
+def wish_behind(plan: Plan, said: Wish | None) -> Wish:
+    """The wish that a loaded plan fulfils: what its user `said`, where that was here, and what the plan says itself."""
+    if said is None:
+        return Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=plan.context_tokens)
+    return msgspec.structs.replace(said, dtype=plan.dtype, engine=plan.engine, context=plan.context_tokens)
+
+
+def preview(cluster: Models, config: ModelConfig, wish: Wish, alike: Plan | None = None) -> tuple[PlanPreview, Problem]:
+    """A plan and what it was made for. See `Cluster.plan`.
+
+    `alike`: a plan as which it has to compute, in pieces and with roundings, whatever the wish says of these.
+    """
     check_reach(cluster, "a plan would leave it out, for everybody", wish.devices)
     known = heard_of(cluster)
     devices = known.devices
@@ -129,8 +138,12 @@ def preview(cluster: Models, config: ModelConfig, wish: Wish) -> tuple[PlanPrevi
     listed = wish.devices is not None or wish.layers is not None
     problem = problem_of(cluster.node, config, wish, [device.id for device in chosen] if listed else (), known)
     plan = choose(problem, "manual" if wish.layers is not None else wish.strategy, wish.layers)
-    plan = with_wires(problem, msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine))
-    plan = with_chunk(problem, plan, wish.chunk)
+    plan = msgspec.structs.replace(plan, dtype=wish.dtype, engine=wish.engine)
+    if alike is not None:
+        plan = computing_alike(alike, plan)
+    else:
+        plan = with_wires(problem, plan)
+        plan = with_chunk(problem, plan, wish.chunk)
     problem = msgspec.structs.replace(problem, chunk=plan.chunk)
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import msgspec
 
 from exo_lab.cluster.pace_watch import PaceWatch
-from exo_lab.cluster.planning import Wish, problem_of
+from exo_lab.cluster.planning import problem_of, wish_behind
 from exo_lab.core.errors import ConfigError, ExoError
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
@@ -23,6 +23,7 @@ from exo_lab.planning.cost import predict
 if TYPE_CHECKING:
     from collections.abc import Set
 
+    from exo_lab.cluster.planning import Wish
     from exo_lab.core.messages import ModelRef
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
@@ -35,7 +36,6 @@ GAIN = 1.15  # predicted tokens a second, new over old, from which on it is wort
 SETTLE_S = 1.0  # nodes must have stayed the same for so long
 LOOK_AGAIN_S = 5.0  # while other nodes are there than when the plan came
 PAUSE_S = 30.0  # between two changes of one model
-CONTEXT_TOKENS = 2048  # where nobody said
 FALLBACK = "ring-memory-weighted"  # where layers were given by hand, and a node of them is gone
 
 
@@ -85,7 +85,7 @@ class Rebalancer:
         self._timer: asyncio.TimerHandle | None = None
         self._changed_at: dict[str, float] = {}
         self._first: dict[str, tuple[Plan, Set[str]]] = {}  # by model: its plan, and who was there when it came
-        self._paces = PaceWatch(node, lambda: self.policy, self._wish_of, self._acts)
+        self._paces = PaceWatch(node, lambda: self.policy, self.wish_of, self._acts)
         node.listeners.add(self._on_change)
 
     def _on_change(self, what: str) -> None:
@@ -112,10 +112,9 @@ class Rebalancer:
     def _acts(self, plan: Plan) -> bool:
         return acts(plan, self._node.id, planner.residents(self._node))
 
-    def _wish_of(self, plan: Plan) -> Wish:
+    def wish_of(self, plan: Plan) -> Wish:
         """What the user said when the model was loaded; what the plan says if another node's user did."""
-        given = Wish(strategy=plan.strategy, dtype=plan.dtype, engine=plan.engine, context=CONTEXT_TOKENS)
-        return self.wishes.get(plan.model, given)
+        return wish_behind(plan, self.wishes.get(plan.model))
 
     def _later(self, after_s: float = SETTLE_S) -> None:
         """Look at it once nothing has changed for a moment."""
@@ -168,7 +167,7 @@ class Rebalancer:
     def _propose(self, plan: Plan, config: ModelConfig) -> Proposal | None:
         """Another plan by the user's wish; None if the user chose nodes or layers, and all of them are there."""
         node = self._node
-        wish = self._wish_of(plan)
+        wish = self.wish_of(plan)
         whole = all(device in planner.residents(node) for device in plan.devices)
         by_hand = plan.strategy == "manual" or wish.devices is not None
         if by_hand and whole:

@@ -14,6 +14,7 @@ MAX_STAGES = 1024
 MAX_LAYERS = 1 << 16
 LEAST_CHUNK, MOST_CHUNK = 16, 128
 MAX_EPOCH = 1 << 53  # what JavaScript counts exactly
+CONTEXT_TOKENS = 2048  # where nobody said
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
     which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
     where hidden states are rounded; they are float32 everywhere else. `chunk`: tokens of a piece of a prompt.
+    `context_tokens`: of prompt and answer, for which the memory of its devices was asked.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "auto"
     roundings: tuple[Rounding, ...] = ()
     chunk: int = MOST_CHUNK
+    context_tokens: int = CONTEXT_TOKENS
 
     def __post_init__(self) -> None:
         if not self.shards or len(self.devices) != len(self.shards):
@@ -53,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise BadPlan(
                 f"plan for {self.model}: chunks of {self.chunk} tokens; {LEAST_CHUNK} to {MOST_CHUNK} are possible"
             )
+        if not 0 < self.context_tokens < MAX_EPOCH:
+            raise BadPlan(f"plan for {self.model}: a context of {self.context_tokens} tokens is not in [1, 2^53)")
         layers = [0, *(rounding.layer for rounding in self.roundings), self.n_layers]
         if any(before >= after for before, after in itertools.pairwise(layers)) and self.roundings:
             raise BadPlan(f"plan for {self.model}: hidden states cannot be rounded before the layers {layers[1:-1]}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exo_lab.core.device import Device
     from exo_lab.core.status import TokenEvent
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 16 << 20
 MAX_TIMED = 4096  # tokens whose stage timings are kept: the first ones
 NO_RECORD = "this is no run record that can be replayed"

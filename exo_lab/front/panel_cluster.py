@@ -7,7 +7,7 @@ refused: it was made for a picture that is no longer true.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -67,24 +67,12 @@ class ClusterView:
             )
 
     def apply(self, change: PlanChange, progress: Callable[[str, int, int, str], None]) -> Plan:
-        """Load the plan on every node and switch to it."""
+        """Load the plan on every node and switch to it; answers of this node go along."""
         loaded = self._loaded(change)
-        used = _used(change)
-        reference = self.cluster.node.models.get(change.model)
         try:
-            made = self.cluster.load(
-                change.model if reference is None else reference.name,
-                devices=[device for device, _ in used] if change.layers is not None else None,
-                layers=[count for _, count in used] if change.layers is not None else None,
-                strategy=change.strategy or self.default_strategy,
-                dtype=loaded.plan.dtype,
-                engine=loaded.plan.engine,
-                context=change.context_tokens,
-                progress=progress,
-            )
+            return self.cluster.rearrange(change.model, progress=progress, **self._options(loaded, change)).plan
         except ExoError as exc:
             raise type(exc)(self._named(exc)) from exc
-        return made.plan
 
     def cancel(self, request: str | None) -> int:
         """End one generation, or all."""
@@ -112,31 +100,40 @@ class ClusterView:
             )
         return loaded
 
+    def _options(self, loaded: LoadedModel, change: PlanChange) -> dict[str, Any]:
+        """How the change differs from the wish with which the model was loaded. Nothing is forced to fit from here."""
+        used = _used(change)
+        by_hand = change.layers is not None
+        return {
+            "strategy": change.strategy or self.default_strategy,
+            "devices": tuple(device for device, _ in used) if by_hand else None,
+            "layers": tuple(count for _, count in used) if by_hand else None,
+            "context": max(change.context_tokens, loaded.plan.context_tokens),
+            "force": False,
+        }
+
     def _predict(self, loaded: LoadedModel, change: PlanChange, *, force: bool) -> Prediction:
-        from exo_lab.cluster.planning import problem_of, wish_of
+        from exo_lab.cluster.planning import problem_of
+        from exo_lab.node.failover import computing_alike
         from exo_lab.planning.choose import choose
 
-        used = _used(change)
-        options = {"dtype": loaded.plan.dtype, "engine": loaded.plan.engine, "context": change.context_tokens}
-        wish = wish_of({"strategy": change.strategy or self.default_strategy, "force": force, **options})
-        order = [device for device, _ in used] if change.layers is not None else []
-        problem = problem_of(self.cluster.node, loaded.config, wish, order)
-        if change.layers is None:
-            plan = choose(problem, change.strategy or self.default_strategy)
-        else:
-            plan = choose(problem, "manual", [count for _, count in used])
-        made = self._costs(problem, plan) if self.predicts else _memory_only(problem, plan)
+        wish = self.cluster.wish_of(loaded.plan, **{**self._options(loaded, change), "force": force})
+        problem = problem_of(self.cluster.node, loaded.config, wish, wish.devices or ())
+        made = choose(problem, wish.strategy if wish.layers is None else "manual", wish.layers)
+        plan = computing_alike(loaded.plan, made)
+        figures = self._costs(problem, plan) if self.predicts else _memory_only(problem, plan)
         strategy = change.strategy if change.layers is not None and change.strategy else plan.strategy
-        return Prediction(**{**made, "strategy": strategy, "notes": tuple(plan.why)})
+        context = problem.context_tokens
+        return Prediction(**{**figures, "strategy": strategy, "notes": tuple(plan.why), "context_tokens": context})
 
     def _costs(self, problem: Problem, plan: Plan) -> dict[str, object]:
         from exo_lab.planning.cost import Costs
         from exo_lab.planning.origins import coefficient_rows
 
         places = [problem.device(device) for device in plan.devices]
-        costs = Costs(problem, places)
+        costs = Costs(msgspec.structs.replace(problem, chunk=plan.chunk), places)
         cuts = [shard.start for shard in plan.shards] + [plan.n_layers]
-        made = costs.predict(range(len(places)), cuts)
+        made = costs.predict(range(len(places)), cuts, [plan.wire_out_of(stage) for stage in range(len(places) - 1)])
         devices = tuple(
             DevicePrediction(
                 device=device.id,

@@ -46,7 +46,8 @@ class PlanChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A change of a loaded model's plan, made by hand or by a strategy.
 
     `epoch` is that of the plan which the person saw; a kernel that has a newer one refuses. `devices` are ids in ring
-    order. `layers` are layers per device, 0 for one that is left out; null lets `strategy` decide.
+    order. `layers` are layers per device, 0 for one that is left out; null lets `strategy` decide. Memory is asked for
+    `context_tokens`, or for the context that the model was loaded for where that is more.
     """
 
     model: Short
@@ -113,6 +114,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     ttft_s: float | None = None
     prompt_tokens: int | None = None  # the prompt that `ttft_s` is for
+    context_tokens: int | None = None  # of prompt and answer, for which memory was asked
     strategy: str = "manual"
     origin: str = ""
     notes: tuple[str, ...] = ()

@@ -103,6 +103,7 @@ def _facts(run: RunRecord) -> dict[str, str]:
         "seed, temperature": f"{run.sampling.seed}, {run.sampling.temperature:g}",
         "weights as": f"{clean_name(plan.dtype)}, engine {clean_name(plan.engine)}",
         "rounded on the way": ", ".join(f"{one.dtype} before layer {one.layer}" for one in plan.roundings) or "nowhere",
+        "pieces of a prompt": show_count(plan.chunk, "token"),
         "strategy": clean_name(plan.strategy),
     }
     for index, (id_, shard) in enumerate(zip(plan.devices, plan.shards, strict=True)):

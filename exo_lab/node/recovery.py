@@ -245,8 +245,13 @@ class Recovery:
     async def _load(self, job: _Job, current: Plan, devices: Sequence[str], blamed: list[str]) -> Plan:
         node = self._node
         plan = await asyncio.to_thread(failover.replan, job.plan, await self._problem(job, devices))
-        plan = msgspec.structs.replace(plan, dtype=job.plan.dtype, engine=job.plan.engine)
-        plan = failover.computing_alike(job.plan, plan)
+        lost = job.plan
+        plan = msgspec.structs.replace(
+            failover.computing_alike(lost, plan),
+            dtype=lost.dtype,
+            engine=lost.engine,
+            context_tokens=lost.context_tokens,  # what the user asked for; it was planned for what has to go on
+        )
 
         def moved(name: str, done: int, total: int, what: str) -> None:
             for request in job.waiting:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from exo_lab.core.errors import ConfigError
 from exo_lab.planning.strategies import manual, optimal, performance_first, ring_memory_weighted, uniform
 
@@ -24,7 +26,7 @@ STRATEGIES: tuple[str, ...] = (*_BY_NAME, "manual")
 
 
 def choose(problem: Problem, strategy: str = "ring-memory-weighted", counts: Sequence[int] | None = None) -> Plan:
-    """Make a plan.
+    """Make a plan, for the problem's context.
 
     Args:
         problem: what to plan.
@@ -38,7 +40,9 @@ def choose(problem: Problem, strategy: str = "ring-memory-weighted", counts: Seq
     if strategy == "manual":
         if counts is None:
             raise ConfigError("strategy 'manual' needs layers, one number for each device")
-        return manual.plan(problem, counts)
-    if strategy not in _BY_NAME:
+        made = manual.plan(problem, counts)
+    elif strategy in _BY_NAME:
+        made = _BY_NAME[strategy](problem)
+    else:
         raise ConfigError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    return _BY_NAME[strategy](problem)
+    return msgspec.structs.replace(made, context_tokens=problem.context_tokens)

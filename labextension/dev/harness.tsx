@@ -53,6 +53,7 @@ async function answer(ask: Ask): Promise<PanelAnswer> {
     ttft_s: 0.31,
     prompt_tokens: 256,
     strategy: change.strategy ?? 'manual',
+    context_tokens: 2048,
     origin: 'assumed',
     notes: ['Only sample figures.']
   };

@@ -28,6 +28,7 @@ interface Row {
 export function FiguresTable(props: TableProps): React.ReactElement {
   const { tuning, state, trans } = props;
   const rows = figureRows(props);
+  const context = tuning.state.verdict?.prediction?.context_tokens ?? null;
   const origin =
     rows.find(row => row.predicted !== null && row.predicted.origin !== '')?.predicted?.origin ?? '';
   return (
@@ -62,6 +63,15 @@ export function FiguresTable(props: TableProps): React.ReactElement {
       {origin !== '' && (
         <p className="jp-ExoLab-hint">
           {trans.__('Predictions rest on coefficients that are: %1.', clean(origin, 120))}
+        </p>
+      )}
+      {context !== null && (
+        <p className="jp-ExoLab-hint">
+          {trans._n(
+            'Memory is judged for %1 token of prompt and answer.',
+            'Memory is judged for %1 tokens of prompt and answer.',
+            context
+          )}
         </p>
       )}
       {!state.predicts && (

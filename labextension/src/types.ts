@@ -19,7 +19,8 @@ export interface WhatIf {
  * A change of a loaded model's plan, made by hand or by a strategy.
  *
  * `epoch` is that of the plan which the person saw; a kernel that has a newer one refuses. `devices` are ids in ring
- * order. `layers` are layers per device, 0 for one that is left out; null lets `strategy` decide.
+ * order. `layers` are layers per device, 0 for one that is left out; null lets `strategy` decide. Memory is asked for
+ * `context_tokens`, or for the context that the model was loaded for where that is more.
  */
 export interface PlanChange {
   readonly model: string;
@@ -78,6 +79,7 @@ export interface Prediction {
   readonly tokens_per_s: number | null;
   readonly ttft_s: number | null;
   readonly prompt_tokens: number | null;
+  readonly context_tokens: number | null;
   readonly strategy: string;
   readonly origin: string;
   readonly notes: ReadonlyArray<string>;
@@ -105,6 +107,7 @@ export interface Applied {
  * `epoch` orders the plans of one model; `proposer` (a node id) breaks ties, so that all nodes agree on
  * which of two plans is newer. `why` holds one sentence per remark, for people. `roundings`: in the order of layers,
  * where hidden states are rounded; they are float32 everywhere else. `chunk`: tokens of a piece of a prompt.
+ * `context_tokens`: of prompt and answer, for which the memory of its devices was asked.
  */
 export interface Plan {
   readonly model: string;
@@ -119,6 +122,7 @@ export interface Plan {
   readonly engine: string;
   readonly roundings: ReadonlyArray<Rounding>;
   readonly chunk: number;
+  readonly context_tokens: number;
 }
 
 /** Layers [start, end) of a model of `n_layers`. The first shard embeds, the last one holds the head. */

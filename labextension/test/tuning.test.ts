@@ -49,6 +49,7 @@ class Kernel {
       ttft_s: null,
       prompt_tokens: null,
       strategy: change.strategy ?? 'manual',
+      context_tokens: 4096,
       origin: 'assumed',
       notes: []
     };

@@ -227,6 +227,7 @@ describe('placement', () => {
       ttft_s: 0.5,
       prompt_tokens: 512,
       strategy: 'manual',
+      context_tokens: 4096,
       origin: 'assumed',
       notes: []
     };
@@ -266,6 +267,11 @@ describe('placement', () => {
       'kernel-1 14 layers, 59.4 MiB; kernel-2 10 layers, 21.9 MiB'
     );
     expect(first.getAttribute('tabindex')).toBe('0');
+  });
+
+  test('what is judged says for how long a context', async () => {
+    await drawn();
+    expect(host.textContent).toContain('Memory is judged for 4096 tokens of prompt and answer.');
   });
 
   test.each([

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exo_lab.cluster import Cluster
+from exo_lab.cluster.planning import Wish, wish_behind
 from exo_lab.cluster.rebalance import GAIN, POLICIES, acts, decide, policy_of
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.plan import plan_from_counts
@@ -52,6 +54,15 @@ def test_when_a_faster_node_joins_the_policy_decides(model, policy):
                 assert asker.models()[0].plan == before
             whole = asker.generate(PROMPT, raw=True, max_tokens=60).result(WITHIN_S).text
             assert answer.result(WITHIN_S).text == whole
+
+
+def test_a_wish_is_what_was_said_and_what_the_plan_has_become_since():
+    plan = msgspec.structs.replace(plan_from_counts("m", ("a",), (4,)), context_tokens=9000, dtype="float32")
+    assert wish_behind(plan, None).context == 9000
+    said = Wish(strategy="optimal", objective="prefill", prompt=64, context=100, dtype="bfloat16")
+    known = wish_behind(plan, said)
+    assert (known.objective, known.prompt, known.strategy) == ("prefill", 64, "optimal")
+    assert (known.context, known.dtype) == (9000, "float32")
 
 
 def test_when_a_node_of_the_plan_leaves_auto_loads_another(model):

@@ -13,6 +13,7 @@ from exo_lab.hearing import listen
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
 from tests.tiny import tiny_config, write_gguf
+from tests.waiting import eventually
 
 WITHIN_S = 30.0
 LAYERS = tiny_config().n_layers
@@ -69,7 +70,7 @@ def test_a_device_without_layers_is_left_out(view):
 def test_what_does_not_fit_is_refused_with_the_figures_of_what_is_short(view):
     class Wide:  # the same cluster with a model of a million times the KV cache
         node = view.cluster.node
-        nodes, models = view.cluster.nodes, None
+        nodes, models, wish_of = view.cluster.nodes, None, view.cluster.wish_of
 
     wide = Wide()
     wide.models = lambda: tuple(
@@ -103,6 +104,22 @@ def test_applying_moves_the_layers_on_every_node_and_raises_the_epoch(pair, view
         view.apply(change, lambda *_: None)
     with pytest.raises(StaleEpoch):
         view.predict(change)
+
+
+def test_a_change_keeps_how_the_model_was_loaded(pair, view):
+    left = pair[0]
+    name = left.node.models[view.status().models[0].plan.model].name
+    options = {"dtype": "float32", "chunk": 32, "wire": "int8", "context": 100, "prompt": 40}
+    loaded = left.load(name, devices=["left", "right"], layers=[LAYERS - 1, 1], **options).plan
+    assert loaded.roundings != ()
+    prediction = view.predict(change_of(view, (1, LAYERS - 1), context_tokens=64))
+    assert (prediction.context_tokens, prediction.prompt_tokens) == (100, 40)
+    plan = view.apply(change_of(view, (1, LAYERS - 1), context_tokens=64), lambda *_: None)
+    kept = ("roundings", "chunk", "dtype", "engine", "context_tokens")
+    assert [getattr(plan, field) for field in kept] == [getattr(loaded, field) for field in kept]
+    assert view.apply(change_of(view, (LAYERS, 0), context_tokens=128), lambda *_: None).context_tokens == 128
+    assert eventually(lambda: pair[1].models()[0].plan.context_tokens == 128)
+    assert view.apply(change_of(view, (LAYERS - 1, 1), context_tokens=64), lambda *_: None).context_tokens == 128
 
 
 def test_a_model_that_is_not_loaded_any_more_is_named(view):
@@ -174,14 +191,12 @@ def test_an_answer_that_is_read_in_a_loop_is_heard_of_from_start_to_end(pair, ea
     assert ear.heard == [("start", generation.id, epoch), *tokens, ("end", count)]
 
 
-def test_an_answer_whose_layers_are_moved_is_heard_to_go_on_over_the_new_plan(pair, ear):
+def test_an_answer_goes_along_with_a_change_and_is_heard_to_go_on_over_the_new_plan(pair, view, ear):
     generation = pair[0].generate("the cat", raw=True, max_tokens=400)
     while len(generation.tokens) < 3:
         generation.poll(0.1)
-    before = pair[0].models()[0].plan
-    cut = before.shards[0].end
-    layers, to = ((cut - 1, cut), 1) if cut > 1 else ((cut, cut + 1), 0)
-    plan = pair[0].move(layers, before.devices[to]).plan
+    first = len(pair[0].models()[0].plan.shards[0])
+    plan = view.apply(change_of(view, (LAYERS - 1, 1) if first == 1 else (1, LAYERS - 1)), lambda *_: None)
     generation.result(WITHIN_S)
     ((_, index, epoch),) = [one for one in ear.heard if one[0] == "moved"]
     assert epoch == plan.epoch > ear.heard[0][2]

@@ -49,7 +49,7 @@ def test_a_record_is_replayed_from_a_variable_a_file_and_a_notebook(run, cluster
 
 
 def test_what_is_no_record_is_refused_with_a_reason(run, cluster, tmp_path):
-    (tmp_path / "bad.json").write_text('{"format": "exo_lab.run", "version": 1, "tokens": "__import__(1)"}')
+    (tmp_path / "bad.json").write_text('{"format": "exo_lab.run", "version": 2, "tokens": "__import__(1)"}')
     (tmp_path / "empty.ipynb").write_text('{"cells": []}')
     for name, reason in (("bad.json", "no run record"), ("empty.ipynb", "--record puts one"), ("none", "no file")):
         assert reason in str(run(f"%exo replay {tmp_path / name}").error)

@@ -103,7 +103,7 @@ def test_a_replay_takes_the_prompt_in_the_pieces_of_the_plan_that_was_lost(after
 
     async def check():
         async with cluster(4) as made:
-            plan = msgspec.structs.replace(made.plan((2, 1, 1), (1, 2, 3)), chunk=24)
+            plan = msgspec.structs.replace(made.plan((2, 1, 1), (1, 2, 3)), chunk=24, context_tokens=4000)
             await planner.load(made[0], plan, reference(made))
             made.gates["n2"].close_before(after)
             request = made.ask(0, prompt)
@@ -111,7 +111,7 @@ def test_a_replay_takes_the_prompt_in_the_pieces_of_the_plan_that_was_lost(after
             made.kill(2)
             made.gates["n2"].open()
             assert await tokens_of(request) == expected(made.source, (), prompt, chunk=24)
-            assert request.plan.chunk == 24
+            assert (request.plan.chunk, request.plan.context_tokens) == (24, 4000)
             assert len(request.plan.devices) < 3 or made[2].id not in request.plan.devices
 
     asyncio.run(check())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +163,13 @@ def test_nothing_to_plan_with_is_a_clear_error(memories, says):
     for strategy in AUTOMATIC:
         with pytest.raises((ConfigError, DoesNotFit), match=says):
             choose(problem_of(memories), strategy)
+
+
+def test_every_plan_says_for_how_long_a_context_it_was_made():
+    problem = msgspec.structs.replace(problem_of([2**30, 2**30]), context_tokens=77)
+    n_layers = problem.config.n_layers
+    for strategy in (*AUTOMATIC, "manual"):
+        assert choose(problem, strategy, [1, n_layers - 1]).context_tokens == 77
 
 
 def test_an_unknown_strategy_is_answered_with_the_known_ones():
