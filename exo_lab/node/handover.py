@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from exo_lab.node.shelf import Shelf
 
 MAX_ARRIVING = 64  # requests whose caches are coming in
-ARRIVES_WITHIN_S = 10.0
+SILENCE_S = 60.0  # between two layers of one; the requester does not wait so long, and then frees it
 DTYPES = ("float32", "bfloat16")
 
 Outgoing = list[ToNode | ToAddress]
 
 
 class _Arriving:
-    """A cache that is coming in, layer by layer."""
+    """A cache that is coming in, layer by layer, for the node that asked."""
 
-    def __init__(self, now: float) -> None:
-        self.began_at = now
+    def __init__(self, requester: str, now: float) -> None:
+        self.requester, self.moved_at = requester, now
         self.layers: dict[int, Tensor] = {}
 
 
@@ -65,6 +65,16 @@ class Handovers:
     def forget(self, request: str) -> None:
         """It is not wanted any more."""
         self._arriving.pop(request, None)
+
+    def end_of_node(self, node: str) -> None:
+        """A node is gone, and with it what it asked for."""
+        self._arriving = {request: one for request, one in self._arriving.items() if one.requester != node}
+
+    def tend(self) -> None:
+        """Forget what comes no more. Takes no time if nothing is coming in."""
+        if self._arriving:
+            limit = self._clock() - SILENCE_S
+            self._arriving = {request: one for request, one in self._arriving.items() if one.moved_at >= limit}
 
     def _give(self, order: HandOver) -> Outgoing:
         self._drop(order.ended)
@@ -102,10 +112,10 @@ class Handovers:
         layer = _checked(part, tensor, hold)
         arriving = self._arriving.get(part.request)
         if arriving is None:
-            self._expire()
             if len(self._arriving) >= MAX_ARRIVING:
                 raise NodeError(f"node {self._node} takes over {MAX_ARRIVING} requests already; replay this one")
-            arriving = self._arriving[part.request] = _Arriving(self._clock())
+            arriving = self._arriving[part.request] = _Arriving(part.spec.requester, self._clock())
+        arriving.moved_at = self._clock()
         arriving.layers[part.layer] = layer
         shard = hold.plan.shards[hold.stage]
         if len(arriving.layers) < len(shard):
@@ -119,10 +129,6 @@ class Handovers:
         hold.engine.import_kv(part.request, KvExport(shard.start, layers))
         self._shelf.computed(session, positions.pop())
         return [ToAddress(part.spec.requester, part.spec.reply_to, Adopted(request=part.request, node=self._node))]
-
-    def _expire(self) -> None:
-        limit = self._clock() - ARRIVES_WITHIN_S
-        self._arriving = {request: one for request, one in self._arriving.items() if one.began_at >= limit}
 
 
 def _checked(part: Cache, tensor: Tensor | None, hold: Hold) -> Tensor:

@@ -23,13 +23,20 @@ def owners_of(plan: Plan) -> list[str]:
     return [owner for owner, shard in zip(plan.devices, plan.shards, strict=True) for _ in range(len(shard))]
 
 
-def migrates(
-    replay_s: float, bytes_a_layer: int, old: Plan, new: Plan, bandwidth: float | None, latency_s: float | None
-) -> bool:
-    """Is it quicker to bring the caches to who holds the layers now than to compute them again?
+def migrates(replay_s: float, moving_s: float) -> bool:
+    """Is it quicker to bring caches to who holds the layers now than to compute them again?
 
     Args:
         replay_s: what computing them took the first time.
+        moving_s: see `migration_s`.
+    """
+    return moving_s < SAFETY * replay_s
+
+
+def migration_s(bytes_a_layer: int, old: Plan, new: Plan, bandwidth: float | None, latency_s: float | None) -> float:
+    """What bringing the caches of a request to who holds the layers now is guessed to take.
+
+    Args:
         bytes_a_layer: of the cache of one layer.
         old: where they are.
         new: where they are needed.
@@ -38,7 +45,7 @@ def migrates(
     """
     moving = sum(before != after for before, after in zip(owners_of(old), owners_of(new), strict=True))
     wire_s = moving * bytes_a_layer / (bandwidth or GUESSED_BYTES_PER_S)
-    return 3 * (latency_s or 0.0) + old.n_layers * FRAME_S + wire_s < SAFETY * replay_s
+    return 3 * (latency_s or 0.0) + old.n_layers * FRAME_S + wire_s
 
 
 def moved(plan: Plan, start: int, end: int, device: str) -> Plan:

@@ -111,6 +111,7 @@ class OwnRequests:
     def migrate(self, request: Request, plan: Plan, wire: str) -> None:
         """Have the caches of an attempt brought to who holds the layers now; `adopted` goes on from there."""
         if request.over.is_set():
+            self._free(plan, wire)  # `stop` knows the new attempt only
             return
         self._adopting[request.wire] = _Adoption(set(request.plan.devices), plan, wire)
         order = HandOver(

@@ -18,7 +18,7 @@ from exo_lab.core.errors import ExoError, ModelError, NodeError, NodeLost, PeerU
 from exo_lab.core.topology import topology
 from exo_lab.node import failover, planner
 from exo_lab.node.holds import PlanKey, key_of
-from exo_lab.node.moves import migrates
+from exo_lab.node.moves import migrates, migration_s
 from exo_lab.node.orders import Abandon, Migrate, Start, Stop
 from exo_lab.planning.problem import Problem, weight_scale
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOAD_SILENCE_S = 60.0  # of a node that loads
-MIGRATE_WITHIN_S = 5.0  # caches of a request that has moved
+MIGRATE_WITHIN_S = 5.0  # caches of a request that has moved, at least; where more was to be expected:
+LATE = 3  # times what they were guessed to take
 PAUSE_S = 0.05  # before the next plan, when one could not be loaded
 
 
@@ -137,25 +138,26 @@ class Recovery:
             at = f"{why} (at token {len(request.drawn) + 1})"
             if not request.suspend(f"{at}. The answer goes on there in a moment.", now):
                 continue
-            migrate = self._migrates(request, old, new)
-            how = "its cache went along" if migrate else f"{request.known} tokens were replayed"
+            moving_s = self._migration_s(request, old, new)
+            how = f"{request.known} tokens were replayed" if moving_s is None else "its cache went along"
             if not request.resume(new, f"{at}. The answer went on on {where}: {how}.", now, by_choice=True):
                 continue
-            if migrate:
-                self._node.ring.post(Migrate(request, old, wire))
-                self._node.tasks.start(self._see_to(request), f"caches of {request.id}")
-            else:
+            if moving_s is None:
                 self._node.ring.post(Abandon(old, wire))
                 self._node.ring.post(Start(request))
+            else:
+                self._node.ring.post(Migrate(request, old, wire))
+                within_s = max(MIGRATE_WITHIN_S, LATE * moving_s)
+                self._node.tasks.start(self._see_to(request, within_s), f"caches of {request.id}")
         return len(found)
 
-    def _migrates(self, request: Request, old: Plan, new: Plan) -> bool:
-        """Bring the caches along, or compute them again?"""
+    def _migration_s(self, request: Request, old: Plan, new: Plan) -> float | None:
+        """What bringing the caches along is guessed to take; None if they are to be computed again."""
         config, reference = None, self._node.models.get(old.model)
         if reference is not None:
             config = self.shapes.get(reference.digest)
         if config is None or request.first_at is None or not request.drawn:
-            return False
+            return None
         links = [
             self._node.peers.link_figures(device) for device in (*old.devices, *new.devices) if device != self._node.id
         ]
@@ -163,14 +165,15 @@ class Recovery:
         bandwidth = min((link.bandwidth_bytes_per_s for link in known if link.bandwidth_bytes_per_s), default=None)
         latency_s = max((link.latency_s for link in known), default=None)
         size = request.known * config.kv_bytes_per_token_per_layer * 2  # float32 at most
-        return migrates(request.moved_at - request.started_at, size, old, new, bandwidth, latency_s)
+        moving_s = migration_s(size, old, new, bandwidth, latency_s)
+        return moving_s if migrates(request.moved_at - request.started_at, moving_s) else None
 
-    async def _see_to(self, request: Request) -> None:
+    async def _see_to(self, request: Request, within_s: float) -> None:
         """Caches that do not arrive are computed again."""
         attempt = request.wire
-        await asyncio.sleep(MIGRATE_WITHIN_S)
+        await asyncio.sleep(within_s)
         if request.wire == attempt and self._node.ring.own.is_adopting(request) and not request.over.is_set():
-            error = NodeLost(f"the caches did not arrive within {MIGRATE_WITHIN_S:g} s")
+            error = NodeLost(f"the caches did not arrive within {within_s:.3g} s")
             if not self.take(request, error, self._node.id):
                 self._end_one(request, error)
 

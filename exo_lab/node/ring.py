@@ -126,6 +126,7 @@ class Ring:
         if self._running and self._may_compute():
             self._safely(self._compute, self._steps.pop())
         self.stages.shelf.tend(self._timing.idle_session_s, self._timing.retire_after_s)
+        self.handovers.tend()
         for ended in self.stages.shelf.farewells():
             self._safely(self._tell_requester, ended)
 
@@ -191,6 +192,7 @@ class Ring:
                 dropped = self._outbox.forget(address)
                 self.echoes.forget(node)
                 self.stages.shelf.end_of_node(node)
+                self.handovers.end_of_node(node)
                 for unsent in dropped:
                     self._safely(self._undelivered.frame, unsent)
             case orders.CameBack(node=node):

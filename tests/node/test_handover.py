@@ -9,7 +9,8 @@ import pytest
 from exo_lab.core.messages import Adopted, Cache, HandOver, SessionSpec
 from exo_lab.core.sampling import SamplingParams
 from exo_lab.core.tensor import Tensor
-from exo_lab.node.handover import MAX_ARRIVING
+from exo_lab.node.handover import MAX_ARRIVING, SILENCE_S
+from exo_lab.node.orders import RequesterLost
 from tests.node.clusters import cluster, until
 
 
@@ -123,5 +124,30 @@ def test_caches_that_come_in_are_bounded():
             failed = await forger.answer()
             assert failed.request == f"r{MAX_ARRIVING}"
             assert "takes over 64 requests already" in failed.message
+
+    asyncio.run(check())
+
+
+def test_caches_that_come_no_more_are_forgotten_whether_others_come_or_not_and_with_who_asked():
+    async def check():
+        async with cluster(2) as made:
+            forger, handovers = Forger(made, await made.load((2, 2))), made[0].ring.handovers
+            later = [0.0]
+            handovers._clock = lambda: later[0]
+            forger.send(0, forger.cache(0), layer())
+            await until(lambda: len(handovers._arriving) == 1, "it is coming in")
+            later[0] = SILENCE_S - 1
+            forger.send(0, forger.cache(0), layer())
+            await until(lambda: not made[0].parts.data._frames, "it is read")
+            later[0] = 2 * SILENCE_S - 2  # of which it was silent for less than one
+            made[0].ring.post(RequesterLost("somebody else", "memory://somebody"))
+            await until(lambda: not made[0].parts.data._frames, "it is read")
+            assert len(handovers._arriving) == 1
+            later[0] = 2 * SILENCE_S
+            await until(lambda: not handovers._arriving, "it is forgotten")
+            forger.send(0, forger.cache(0, request="other"), layer())
+            await until(lambda: len(handovers._arriving) == 1, "another is coming in")
+            made[0].ring.post(RequesterLost("forger", forger.port.address))
+            await until(lambda: not handovers._arriving, "it is forgotten with who asked")
 
     asyncio.run(check())

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from exo_lab.core.errors import BadPlan, ModelNotFound
 from exo_lab.core.messages import ModelRef
 from exo_lab.core.plan import plan_from_counts
-from exo_lab.node.moves import layers_of, migrates, moved
+from exo_lab.node.moves import layers_of, migrates, migration_s, moved
+from exo_lab.node.orders import Migrate
 from tests.node.clusters import MODEL, cluster, tokens_of, until
 
 PROMPT = tuple(range(5, 25))
@@ -191,9 +192,64 @@ def test_caches_move_where_that_is_quicker_and_are_replayed_where_not():
     old = plan_from_counts("m", ("a", "b"), (2, 2))
     new = moved(old, 1, 2, "b")
     mb = 1 << 20
-    assert migrates(1.0, mb, old, new, 1e9, 0.001)
-    assert not migrates(0.01, mb, old, new, 1e8, 0.001)
-    assert not migrates(1.0, mb, old, new, 1e5, 0.001)
-    assert not migrates(1.0, mb, old, new, 1e9, 1.0)
-    assert migrates(1.0, mb, old, new, None, None)
-    assert migrates(0.1, 1 << 40, old, old, 1e9, 0.001)  # nothing moves
+    assert migrates(1.0, migration_s(mb, old, new, 1e9, 0.001))
+    assert not migrates(0.01, migration_s(mb, old, new, 1e8, 0.001))
+    assert not migrates(1.0, migration_s(mb, old, new, 1e5, 0.001))
+    assert not migrates(1.0, migration_s(mb, old, new, 1e9, 1.0))
+    assert migrates(1.0, migration_s(mb, old, new, None, None))
+    assert migrates(0.1, migration_s(1 << 40, old, old, 1e9, 0.001))  # nothing moves
+
+
+def test_caches_that_were_to_take_long_are_waited_for_as_long_as_that(monkeypatch):
+    async def check():
+        async with cluster(3) as made:
+            old = await made.load((2, 2), (1, 2))
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
+            monkeypatch.setattr("exo_lab.node.recovery.migrates", lambda replay_s, moving_s: True)
+            monkeypatch.setattr("exo_lab.node.recovery.migration_s", lambda *figures: 100.0)
+            monkeypatch.setattr("exo_lab.node.recovery.MIGRATE_WITHIN_S", 0.01)
+            held, handle = [], made[2].ring.handovers.handle
+            made[2].ring.handovers.handle = lambda *frame: held.append(frame) or []
+            gate = made.gates["n2"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, **SHORT)
+            await until(gate.reached.is_set, "it is at work")
+            await made[0].recovery.change(old, moved(old, 1, 2, made[2].id), reference(made), "layers were moved")
+            gate.open()
+            await until(lambda: len(held) > 1, "its caches come")
+            await asyncio.sleep(0.1)  # ten times the least that is waited
+            assert made[0].ring.own.is_adopting(request)
+            made[2].ring.handovers.handle = handle
+            for frame in held:
+                made[2].ring.post(frame)
+            assert await tokens_of(request) == made.expected(PROMPT, **SHORT)
+            assert "its cache went along" in request.notices[-1]
+
+    asyncio.run(check())
+
+
+def test_a_cancel_just_before_the_caches_are_called_for_frees_the_attempt_before():
+    async def check():
+        async with cluster(3) as made:
+            old = await made.load((2, 2), (1, 2))
+            made[0].recovery.shapes[made.source.config.digest] = made.source.config
+            gate = made.gates["n2"]
+            gate.close_before(6)
+            request = made.ask(0, PROMPT, max_tokens=400)
+            await until(gate.reached.is_set, "it is at work")
+            post = made[0].ring.post
+
+            def late(order):
+                if isinstance(order, Migrate):
+                    made[0].cancel(request)
+                post(order)
+
+            made[0].ring.post = late
+            with mock.patch("exo_lab.node.recovery.migrates", return_value=True):
+                await made[0].recovery.change(old, moved(old, 1, 2, made[2].id), reference(made), "layers were moved")
+            assert request.over.is_set()
+            gate.open()
+            await made.free_of_sessions()
+            assert made.count("tokens") < 100
+
+    asyncio.run(check())
