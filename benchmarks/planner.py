@@ -67,7 +67,7 @@ def cluster(seed: int, devices: int, layers: int, objective: Objective, *, spare
     kinds = [rng.choice(KINDS) for _ in range(devices)]
     rooms = [(rng.randrange(max(1, devices // 5)), rng.choice(ROOMS)) for _ in range(devices)]
     blank = Problem(config=config, topology=topology(), objective=objective, context_tokens=4096)
-    needed = blank.shard_memory_bytes(0, layers)
+    needed = blank.shard_memory_bytes(Device(id="", name=""), 0, layers)
     scale = spare * needed / sum(gib * 2**30 for gib, _, _ in kinds)
     sightings = [
         Sighting(

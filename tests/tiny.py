@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,10 @@ def with_sizes(config: ModelConfig, weights: dict[str, TinyWeight], kind: str) -
     """The config with digest and byte counts of these weights."""
     digest = hashlib.sha256(b"".join(w.name.encode() + w.stored.tobytes() for w in weights.values()))
     head = "token_embd.weight" if config.tied_embeddings else "output.weight"
+    kinds = [Counter[str]() for _ in range(config.n_layers)]
+    for weight in weights.values():
+        if weight.name.startswith("blk.") and len(weight.shape) == 2:
+            kinds[int(weight.name.split(".")[1])][weight.kind] += math.prod(weight.shape)
     return msgspec.structs.replace(
         config,
         digest=digest.hexdigest(),
@@ -164,6 +169,9 @@ def with_sizes(config: ModelConfig, weights: dict[str, TinyWeight], kind: str) -
         ),
         embedding_bytes=weights["token_embd.weight"].stored.nbytes,
         head_bytes=weights["output_norm.weight"].stored.nbytes + weights[head].stored.nbytes,
+        layer_kinds=tuple(tuple(sorted(of_layer.items())) for of_layer in kinds),
+        embedding_kind=weights["token_embd.weight"].kind,
+        head_kind=weights[head].kind,
         quantisation=kind,
     )
 

@@ -16,7 +16,7 @@ from exo_lab.node import planner
 from exo_lab.node.failover import computing_alike
 from exo_lab.planning.choose import choose
 from exo_lab.planning.chunks import usual_chunk, with_chunk
-from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem, weight_scale
+from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem
 from exo_lab.planning.wires import with_wires
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def problem_of(
         prompt_tokens=wish.prompt,
         objective=wish.objective,
         mix=wish.mix,
-        weight_scale=weight_scale(config, wish.dtype),
+        dtype=wish.dtype,
+        engine=wish.engine,
         force=wish.force,
         wire=wish.wire_wanted,
         chunk=usual_chunk(config, wish.dtype, wish.engine, devices),

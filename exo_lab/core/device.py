@@ -60,7 +60,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory_available_bytes: int = 0
     flops: Flops = Flops()
     memory_bandwidth_bytes_per_s: float = 0.0  # 0.0: unknown
-    engines: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()  # those it has; first the one that computes where a plan does not say
     cores: int = 0  # CPU cores that it may use; 0: unknown
     computes_on: str = ""  # "cpu", "cuda:0"; empty: unknown
     gpus: tuple[Gpu, ...] = ()

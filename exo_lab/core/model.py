@@ -58,6 +58,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     layer_bytes: tuple[int, ...] = ()  # bytes of each layer's tensors as stored in the file
     embedding_bytes: int = 0
     head_bytes: int = 0  # output norm + output matrix; a tied matrix counts here too: the last stage holds it
+    # Matrices of each layer by kind of storage, with the weights of each kind; and what the two ends are stored as.
+    layer_kinds: tuple[tuple[tuple[str, int], ...], ...] = ()
+    embedding_kind: str = ""
+    head_kind: str = ""
     quantisation: str = ""  # for people: "Q4_1", "BF16", ...
 
     def __post_init__(self) -> None:

@@ -9,10 +9,23 @@ if TYPE_CHECKING:
 
     from exo_lab.core.model import ModelConfig
 
-# Storage kinds that a source can hand out. Names are GGUF's.
-STORAGE_KINDS: tuple[str, ...] = (
-    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-)  # fmt: skip
+# Storage kinds that a source can hand out, by GGUF's names: (weights in a block, bytes of a block).
+BLOCKS: dict[str, tuple[int, int]] = {
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+}
+STORAGE_KINDS: tuple[str, ...] = tuple(BLOCKS)
 
 
 class Weight(Protocol):

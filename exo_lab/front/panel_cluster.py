@@ -174,12 +174,12 @@ def _memory_only(problem: Problem, plan: Plan) -> dict[str, object]:
     return {
         "devices": tuple(
             DevicePrediction(
-                device=device,
+                device=device.id,
                 layers=len(shard),
-                memory_needed_bytes=problem.shard_memory_bytes(shard.start, shard.end),
-                memory_available_bytes=problem.room_bytes(problem.device(device)),
+                memory_needed_bytes=problem.shard_memory_bytes(device, shard.start, shard.end),
+                memory_available_bytes=problem.room_bytes(device),
             )
-            for device, shard in zip(plan.devices, plan.shards, strict=True)
+            for device, shard in zip(map(problem.device, plan.devices), plan.shards, strict=True)
         )
     }
 

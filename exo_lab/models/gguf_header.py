@@ -12,7 +12,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exo_lab.core.errors import CorruptModel, UnsupportedModel
-from exo_lab.models.stored import BLOCKS, TensorInfo
+from exo_lab.core.weights import BLOCKS
+from exo_lab.models.stored import TensorInfo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.errors import CorruptModel, UnsupportedModel
+from exo_lab.core.weights import BLOCKS
 from exo_lab.models.gguf_header import SAMPLE_BYTES, sample_offsets
-from exo_lab.models.stored import BLOCKS, TensorInfo
+from exo_lab.models.stored import TensorInfo
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -106,15 +107,22 @@ class FileSource:
 def with_sizes(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> ModelConfig:
     """The config with the byte counts of its tensors, which `check_tensors` has seen."""
     layer_bytes = [0] * config.n_layers
+    weights: list[Counter[str]] = [Counter() for _ in layer_bytes]  # of each layer's matrices, by kind
     for info in tensors.values():
         layer = layer_of(info.name)
         if layer is not None:
             layer_bytes[layer] += info.nbytes
+            if len(info.shape) == 2:
+                weights[layer][info.kind] += prod(info.shape)
     kinds = Counter(info.kind for info in tensors.values() if len(info.shape) == 2)
+    head = tensors[EMBEDDING if config.tied_embeddings else OUTPUT]
     return msgspec.structs.replace(
         config,
         layer_bytes=tuple(layer_bytes),
         embedding_bytes=tensors[EMBEDDING].nbytes,
-        head_bytes=tensors[OUTPUT_NORM].nbytes + tensors[EMBEDDING if config.tied_embeddings else OUTPUT].nbytes,
+        head_bytes=tensors[OUTPUT_NORM].nbytes + head.nbytes,
+        layer_kinds=tuple(tuple(sorted(of_layer.items())) for of_layer in weights),
+        embedding_kind=tensors[EMBEDDING].kind,
+        head_kind=head.kind,
         quantisation=kinds.most_common(1)[0][0],
     )

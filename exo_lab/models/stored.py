@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_lab.core.weights import BLOCKS
 from exo_lab.models.dequant import dequantise
 from exo_lab.models.layout import read_permuted
 
@@ -15,23 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-
-# kind -> (weights in a block, bytes of a block)
-BLOCKS: dict[str, tuple[int, int]] = {
-    "F32": (1, 4),
-    "F16": (1, 2),
-    "BF16": (1, 2),
-    "Q4_0": (32, 18),
-    "Q4_1": (32, 20),
-    "Q5_0": (32, 22),
-    "Q5_1": (32, 24),
-    "Q8_0": (32, 34),
-    "Q2_K": (256, 84),
-    "Q3_K": (256, 110),
-    "Q4_K": (256, 144),
-    "Q5_K": (256, 176),
-    "Q6_K": (256, 210),
-}
 
 
 class TensorInfo(NamedTuple):

@@ -15,10 +15,12 @@ from exo_lab.engines.calibrate import calibrate
 from exo_lab.engines.rounded import RoundedEngine
 from exo_lab.node.holds import Hold
 from exo_lab.node.pace import Meter
+from exo_lab.planning.footprint import footprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
+    from exo_lab.core.device import Device
     from exo_lab.core.messages import ModelRef
     from exo_lab.core.model import ModelConfig
     from exo_lab.core.plan import Plan
@@ -33,30 +35,30 @@ class Loader:
     """Loads shards one at a time in a thread of its own, so that the control loop stays responsive.
 
     Args:
-        node: this node's id, for errors.
+        device: this node's; where it computes decides what weights take there.
         open_model: see `NodeParts`.
         make_engine: see `NodeParts`.
         memory_limit_bytes: the emulated memory; 0: no limit of ours.
+        free_bytes: memory that is free where this node computes. With a limit of ours it does not matter.
         names: which models may be opened here.
-        slowdown: of an emulated device.
         borrower: brings what is not on this machine from other nodes; None: nobody is asked.
     """
 
     def __init__(
         self,
-        node: str,
+        device: Device,
         open_model: ModelOpener,
         make_engine: EngineFactory,
         memory_limit_bytes: int,
+        free_bytes: Callable[[], int],
         names: ModelNames,
-        slowdown: float = 1.0,
         borrower: Borrower | None = None,
     ) -> None:
-        self._node, self._open_model, self._make_engine = node, open_model, make_engine
-        self._memory_limit_bytes, self._names, self._slowdown = memory_limit_bytes, names, slowdown
-        self._borrower = borrower
+        self._node, self._device, self._open_model, self._make_engine = device.id, device, open_model, make_engine
+        self._memory_limit_bytes, self._free_bytes = memory_limit_bytes, free_bytes
+        self._names, self._borrower = names, borrower
         self._closing = threading.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"exo-load-{node}")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"exo-load-{device.id}")
 
     async def load(self, order: LoadShard, loaded: list[Hold]) -> AsyncGenerator[Progress | Done]:
         """Yield progress, then `Done`; the hold is appended to `loaded` just before.
@@ -119,7 +121,7 @@ class Loader:
             except BaseException:
                 engine.close()
                 raise
-            meter = Meter(len(order.plan.shards[order.stage]), calibrated, self._slowdown)
+            meter = Meter(len(order.plan.shards[order.stage]), calibrated, self._device.slowdown)
             return Hold(order.plan, order.stage, engine, source.config, meter)
         finally:
             source.close()
@@ -159,18 +161,26 @@ class Loader:
             ) from exc
 
     def _check(self, order: LoadShard, config: ModelConfig) -> None:
-        shard = order.plan.shards[order.stage]
         if order.plan.n_layers != config.n_layers:
             raise ModelNotFound(
                 f"{order.model.name} has {config.n_layers} layers on node {self._node}, the plan is for "
                 f"{order.plan.n_layers}"
             )
-        needed = config.shard_bytes(shard.start, shard.end)
-        if self._memory_limit_bytes and needed > self._memory_limit_bytes:
-            raise DoesNotFit(
-                f"node {self._node} has {self._memory_limit_bytes / 2**20:.1f} MiB, its layers of {order.model.name} "
-                f"need {needed / 2**20:.1f} MiB. Give it fewer layers."
-            )
+        self._check_room(order, config)
+
+    def _check_room(self, order: LoadShard, config: ModelConfig) -> None:
+        """Weights alone: the planner counted caches and a margin, and may have been told to do without."""
+        plan, shard = order.plan, order.plan.shards[order.stage]
+        needed = footprint_of(config, self._device, plan.dtype, plan.engine).weights(shard.start, shard.end)
+        room = self._memory_limit_bytes or self._free_bytes()
+        if needed <= room:
+            return
+        # What this node holds for another plan is not free: it is kept until the new plan is in use.
+        free, advice = ("", "") if self._memory_limit_bytes else (" free", ", or unload what it holds (`%exo unload`)")
+        raise DoesNotFit(
+            f"node {self._node} has {room / 2**20:.1f} MiB{free}, its layers of {order.model.name} need "
+            f"{needed / 2**20:.1f} MiB in memory. Give it fewer layers{advice}."
+        )
 
     def close(self) -> None:
         """Stop taking work. A read in progress ends at its next report."""

@@ -90,7 +90,7 @@ class Node:
             self.borrower = Borrower(self, parts.store, self.names)
         self.shapes = Shapes(parts.open_model, self.names, self.borrower)
         self.loader = Loader(
-            self.id, parts.open_model, parts.make_engine, limit, self.names, self.device.slowdown, self.borrower
+            self.device, parts.open_model, parts.make_engine, limit, self._free_bytes, self.names, self.borrower
         )
         self.paces = Paces()
         self.book = PlanBook(self.id, self.loader, self.ring, self.paces, lambda: self._notify("plans"))

@@ -20,7 +20,7 @@ from exo_lab.node import failover, planner
 from exo_lab.node.holds import PlanKey, key_of
 from exo_lab.node.moves import migrates, migration_s
 from exo_lab.node.orders import Abandon, Migrate, Start, Stop
-from exo_lab.planning.problem import Problem, weight_scale
+from exo_lab.planning.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -289,7 +289,8 @@ class Recovery:
             topology=left,
             context_tokens=max(request.spec.total_tokens for request in job.waiting),
             sessions=len(job.waiting),
-            weight_scale=weight_scale(config, lost.dtype),
+            dtype=lost.dtype,
+            engine=lost.engine,
             measured=tuple(
                 one for one in planner.measurements(node, config.digest, lost.dtype, lost.engine) if one[0] in devices
             ),

@@ -128,12 +128,13 @@ def compare(setting: Setting = SETTING) -> tuple[Row, ...]:
 
 def most_sessions(problem: Problem, plan: Plan) -> int:
     """How many requests at full context the plan has room for, by its fullest device; 0 if not even one."""
+    devices = [problem.device(device) for device in plan.devices]
 
     def fits(sessions: int) -> bool:
         task = msgspec.structs.replace(problem, sessions=sessions)
         return all(
-            task.shard_memory_bytes(shard.start, shard.end) <= task.room_bytes(task.device(device))
-            for device, shard in zip(plan.devices, plan.shards, strict=True)
+            task.shard_memory_bytes(device, shard.start, shard.end) <= task.room_bytes(device)
+            for device, shard in zip(devices, plan.shards, strict=True)
         )
 
     low, high = 0, MOST_SESSIONS
@@ -145,7 +146,10 @@ def most_sessions(problem: Problem, plan: Plan) -> int:
 
 def memory_use(problem: Problem, plan: Plan) -> float:
     """What a plan fills, KV caches of `problem.sessions` included, of what all devices may give."""
-    filled = sum(problem.shard_memory_bytes(shard.start, shard.end) for shard in plan.shards)
+    filled = sum(
+        problem.shard_memory_bytes(problem.device(device), shard.start, shard.end)
+        for device, shard in zip(plan.devices, plan.shards, strict=True)
+    )
     return filled / sum(problem.room_bytes(device) for device in problem.topology.devices)
 
 

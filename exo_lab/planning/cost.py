@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.pace import Measured
 from exo_lab.core.wire import row_bytes
-from exo_lab.planning.coefficients import Speed, speed_of
-from exo_lab.planning.layer_times import Limit, head_s, layer_times
+from exo_lab.planning.layer_times import Limit, head_s, layer_times, rates_of
 from exo_lab.planning.links import Hop, links_of
 
 if TYPE_CHECKING:
@@ -103,26 +101,23 @@ class Costs:
     def __init__(self, problem: Problem, devices: Sequence[Device]) -> None:
         self.problem, self.config, self.devices = problem, problem.config, tuple(devices)
         self.links = links_of(problem.topology)
-        self.speeds: list[Speed] = [speed_of(device, problem.measured_of(device.id)) for device in devices]
+        rates, prompt = [rates_of(problem, device) for device in devices], problem.prompt_tokens
+        self.speeds = [one.speed for one in rates]
+        self.held = [one.held for one in rates]
         self.chunks = math.ceil(problem.prompt_tokens / problem.chunk)
         self.chunk_tokens = problem.prompt_tokens / self.chunks  # of a mean chunk
-        measured = [problem.measured_of(device.id) or Measured() for device in devices]
-        both, prompt = list(zip(self.speeds, measured, strict=True)), problem.prompt_tokens
-        self._decode = [layer_times(problem, *one, tokens=1, looks_at=prompt, prefill=False) for one in both]
+        self._decode = [layer_times(problem, one, tokens=1, looks_at=prompt, prefill=False) for one in rates]
         # Every position of a prompt looks back at half of it on average.
         self._chunk = [
-            layer_times(problem, *one, tokens=self.chunk_tokens, looks_at=prompt / 2, prefill=True) for one in both
+            layer_times(problem, one, tokens=self.chunk_tokens, looks_at=prompt / 2, prefill=True) for one in rates
         ]
-        self._head = [head_s(problem, *one) for one in both]
-        kv, loaded = problem.kv_bytes_per_layer, problem.loaded_bytes
-        self.memory_before = [0, *itertools.accumulate(loaded(size) + kv for size in self.layer_bytes())]
-        config = self.config
-        self.first_memory, self.last_memory = loaded(config.embedding_bytes), loaded(config.head_bytes)
-        self.shared_memory = self.first_memory if config.tied_embeddings else 0
-
-    def layer_bytes(self) -> Sequence[int]:
-        """Weight bytes of each layer as stored; zeros if the model does not say."""
-        return self.config.layer_bytes or (0,) * self.config.n_layers
+        self._head = [head_s(problem, one) for one in rates]
+        caches = [problem.kv_bytes_per_layer(device) for device in devices]
+        # Of layers [0, j) on each device, for j = 0 .. n_layers.
+        self.memory_before = [
+            [0, *itertools.accumulate(size + kv for size in held.layers)]
+            for held, kv in zip(self.held, caches, strict=True)
+        ]
 
     def before(self, place: int, *, prefill: bool = False) -> list[float]:
         """Time of layers [0, j) on a device for j = 0 .. n_layers: one position, or one chunk."""
@@ -181,18 +176,21 @@ class Costs:
         """Time to carry the token back to the first stage."""
         return self.hop(last, first).seconds(TOKEN_BYTES)
 
-    def memory_bytes(self, start: int, end: int) -> int:
+    def memory_bytes(self, place: int, start: int, end: int) -> int:
         """As `Problem.shard_memory_bytes`."""
-        total = self.memory_before[end] - self.memory_before[start] + self.problem.activation_bytes
+        before, held = self.memory_before[place], self.held[place]
+        total = before[end] - before[start] + self.problem.activation_bytes
         if start == 0:
-            total += self.first_memory
+            total += held.embedding
         if end == self.config.n_layers:
-            total += self.last_memory - (self.shared_memory if start == 0 else 0)
+            total += held.head - (held.shared if start == 0 else 0)
         return total
 
     def fits(self, place: int, start: int, end: int) -> bool:
         """Has the device room for these layers?"""
-        return self.problem.force or self.memory_bytes(start, end) <= self.problem.room_bytes(self.devices[place])
+        return self.problem.force or self.memory_bytes(place, start, end) <= self.problem.room_bytes(
+            self.devices[place]
+        )
 
     def stage(self, place: int, start: int, end: int) -> StageCost:
         """The parts of a stage's time."""
@@ -205,7 +203,7 @@ class Costs:
             embedding_s=times.embedding if start == 0 else 0.0,
             head_s=self._head[place] if end == self.config.n_layers else 0.0,
             overhead_s=self.speeds[place].overhead.value,
-            memory_bytes=self.memory_bytes(start, end),
+            memory_bytes=self.memory_bytes(place, start, end),
             room_bytes=self.problem.room_bytes(device),
             limit=times.limit,
         )
@@ -237,7 +235,7 @@ class Costs:
             hop_s=tuple(hop_s),
             chunk_s=tuple(chunk),
             chunk_hop_s=tuple(chunk_hop_s),
-            memory_bytes=tuple(self.memory_bytes(start, end) for _, start, end in spans),
+            memory_bytes=tuple(self.memory_bytes(*span) for span in spans),
         )
 
     def objective(self, prediction: Prediction) -> float:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DESCRIBED = "as described"  # of a link whose bandwidth somebody said and nobody measured
 MOST = 1024  # stages of a plan
+GPUS = ("NVIDIA ", "AMD ")  # of the table's chips those that PyTorch computes on; of others it takes the processor
 EXAMPLE = "M3 8GB x2, RTX 4070 12GB"
 _ENTRY = re.compile(
     r"(?:(?P<before>\d{1,5})\s*x\s+)?(?:(?P<label>[^:]{1,60}):)?\s*(?P<chip>.+?)"
@@ -88,7 +89,7 @@ def _device(entry: str, match: re.Match[str], table: ChipTable) -> Device:
     if not memory:
         raise ConfigError(f"{entry!r} does not say how much memory it has; write it, as in {EXAMPLE!r}")
     if chip is None:
-        return Device(id="", name="", memory_bytes=memory)
+        return Device(id="", name="", memory_bytes=memory, computes_on="cpu")
     return Device(
         id="",
         name="",
@@ -96,6 +97,7 @@ def _device(entry: str, match: re.Match[str], table: ChipTable) -> Device:
         memory_bytes=memory,
         flops=chip.flops,
         memory_bandwidth_bytes_per_s=chip.memory_bandwidth_bytes_per_s,
+        computes_on="cuda:0" if chip.name.startswith(GPUS) else "cpu",
         speed_origin="chip table",
         speed_note=chip.note,
     )

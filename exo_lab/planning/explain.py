@@ -169,8 +169,9 @@ def _reason(
         change = costs.objective(costs.predict(range(len(stages)), moved)) - value
         moves.append((change, names[stages[neighbour].device]))
     if full and not moves:
-        more = costs.memory_before[min(stage.end + 1, len(costs.memory_before) - 1)] - costs.memory_before[stage.end]
-        more = more or costs.memory_before[stage.start] - costs.memory_before[max(stage.start - 1, 0)]
+        before = costs.memory_before[i]
+        more = before[min(stage.end + 1, len(before) - 1)] - before[stage.end]
+        more = more or before[stage.start] - before[max(stage.start - 1, 0)]
         free = stage.room_bytes - stage.memory_bytes
         why = (
             f"{text}: its memory is full, another layer takes {size_text(more)} and {size_text(max(free, 0))} are left."

@@ -9,6 +9,8 @@ from exo_lab.planning.cost import Costs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from exo_lab.core.device import Device
     from exo_lab.planning.problem import Problem
 
@@ -35,20 +37,15 @@ def nearest_counts(
         return tuple(counts)
     import numpy as np
 
-    before = np.array(costs.memory_before, dtype=np.int64)
-    size = before[None, :] - before[:, None] + problem.activation_bytes  # (start, end)
-    size[0] += costs.first_memory
-    size[:, layers] += costs.last_memory
-    size[0, layers] -= costs.shared_memory
     held = np.arange(layers + 1)[None, :] - np.arange(layers + 1)[:, None]  # layers of (start, end)
     best = np.full(layers + 1, np.inf)
     best[0] = 0.0
     came: list[np.ndarray] = []
-    for device, count, needed in zip(devices, counts, must, strict=True):
+    for place, (device, count, needed) in enumerate(zip(devices, counts, must, strict=True)):
         cost = (held - count).astype(np.float64) ** 2
         cost[held < 0] = np.inf
         if not problem.force:
-            cost[(held > 0) & (size > problem.room_bytes(device))] = np.inf
+            cost[(held > 0) & (_sizes(costs, place) > problem.room_bytes(device))] = np.inf
         cost[held == 0] = np.inf if needed else count**2 + (layers**2 if count else 0)
         reached = best[:, None] + cost
         came.append(reached.argmin(0))
@@ -62,6 +59,18 @@ def nearest_counts(
         found.append(end - start)
         end = start
     return tuple(reversed(found))
+
+
+def _sizes(costs: Costs, place: int) -> np.ndarray:
+    """Memory of every range of layers on a device: int64 (start, end)."""
+    import numpy as np
+
+    before, held = np.array(costs.memory_before[place], dtype=np.int64), costs.held[place]
+    size = before[None, :] - before[:, None] + costs.problem.activation_bytes
+    size[0] += held.embedding
+    size[:, -1] += held.head
+    size[0, -1] -= held.shared
+    return size
 
 
 def _holds(costs: Costs, counts: Sequence[int]) -> bool:

@@ -110,12 +110,16 @@ def with_sizes(config: ModelConfig, quantisation: str) -> ModelConfig:
     if bits is None:
         raise ConfigError(f"no quantisation {quantisation!r}; there are {', '.join(QUANTISATIONS)}")
     hidden, table = config.hidden_size, config.vocab_size * config.hidden_size
-    layer = layer_matrix_weights(config) * bits / 8 + _layer_floats(config) * FLOAT_BYTES
+    weights = layer_matrix_weights(config)
+    layer = weights * bits / 8 + _layer_floats(config) * FLOAT_BYTES
     return msgspec.structs.replace(
         config,
         layer_bytes=(int(layer),) * config.n_layers,
         embedding_bytes=int(table * bits / 8),
         head_bytes=int(table * bits / 8) + hidden * FLOAT_BYTES,
+        layer_kinds=(((quantisation.upper(), weights),),) * config.n_layers,
+        embedding_kind=quantisation.upper(),
+        head_kind=quantisation.upper(),
         quantisation=quantisation.upper(),
     )
 

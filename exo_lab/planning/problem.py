@@ -11,16 +11,17 @@ from exo_lab.core.model import ModelConfig
 from exo_lab.core.pace import Measured
 from exo_lab.core.topology import Topology
 from exo_lab.core.wire import Wire
+from exo_lab.planning.footprint import footprint_of
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
+    from exo_lab.planning.footprint import Footprint
 
 Objective = Literal["decode", "throughput", "prefill"]
 OBJECTIVES: tuple[Objective, ...] = ("decode", "throughput", "prefill")
 MARGIN = 0.05  # of a device's memory, kept free
 PROMPT_TOKENS = 512  # of a prompt that nobody described
 PREFILL_CHUNK = 128  # tokens; the chunk of engines/base
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,9 +41,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     `order`: device ids in ring order as the user chose them. Empty: all devices of the topology, in an order that the
     strategy chooses. `required`: ids that must get a layer; None means all of `order` (and nobody where that is empty).
     `context_tokens` of `sessions` requests must fit in the KV caches. `mix`, if given, replaces `objective`.
-    `weight_scale`: bytes of a weight in memory over bytes in the file, see `weight_scale`. `force` overrides the memory
-    check. `wire`: the precision of hidden states on their way, "auto" where the links decide. `chunk`: tokens of a
-    piece of a prompt. `measured`: what was measured of this model, by device id; it beats every table.
+    `dtype`, `engine`: as what and with what it is loaded; both decide what weights take in memory (`footprint`).
+    `force` overrides the memory check. `wire`: the precision of hidden states on their way, "auto" where the links
+    decide. `chunk`: tokens of a piece of a prompt. `measured`: what was measured of this model, by device id; it beats
+    every table.
     """
 
     config: ModelConfig
@@ -55,7 +57,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective = "decode"
     mix: Mix | None = None
     memory_margin: float = MARGIN
-    weight_scale: float = 1.0
+    dtype: str = "auto"
+    engine: str = "auto"
     force: bool = False
     wire: Wire | Literal["auto"] = "float32"
     chunk: int = PREFILL_CHUNK
@@ -67,7 +70,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             (self.sessions > 0, "sessions", self.sessions, "1 or more"),
             (self.prompt_tokens > 0, "prompt_tokens", self.prompt_tokens, "1 or more"),
             (0 <= self.memory_margin < 1, "memory_margin", self.memory_margin, "in [0, 1)"),
-            (self.weight_scale > 0, "weight_scale", self.weight_scale, "above 0"),
             (self.objective in OBJECTIVES, "objective", repr(self.objective), f"one of {', '.join(OBJECTIVES)}"),
             (len(set(self.order)) == len(self.order), "order", list(self.order), "free of repeats"),
             (not self.config.layer_bytes or len(self.config.layer_bytes) == self.config.n_layers,
@@ -105,10 +107,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         """What was measured of the model on a device."""
         return next((measured for device, measured in self.measured if device == device_id), None)
 
-    @property
-    def kv_bytes_per_layer(self) -> int:
+    def footprint(self, device: Device) -> Footprint:
+        """What the model's weights and caches take in the memory of a device."""
+        return footprint_of(self.config, device, self.dtype, self.engine)
+
+    def kv_bytes_per_layer(self, device: Device) -> int:
         """KV cache of one layer for all sessions at full context."""
-        return self.config.kv_bytes_per_token_per_layer * self.context_tokens * self.sessions
+        return self.footprint(device).cached * self.context_tokens * self.sessions
 
     @property
     def activation_bytes(self) -> int:
@@ -116,10 +121,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         config = self.config
         width = 4 * config.hidden_size + 2 * config.n_heads * config.head_dim + 2 * config.intermediate_size
         return 4 * min(PREFILL_CHUNK, self.prompt_tokens) * width
-
-    def loaded_bytes(self, stored_bytes: float) -> int:
-        """What so many bytes of the file take in memory."""
-        return int(stored_bytes * self.weight_scale)
 
     def room_bytes(self, device: Device) -> int:
         """Memory of a device that a shard may fill. 0 if it does not say how much it has.
@@ -132,27 +133,17 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{device.name} says that it has {free} bytes of memory; that must be 0 or more")
         return int(free * (1 - self.memory_margin))
 
-    def shard_memory_bytes(self, start: int, end: int) -> int:
-        """Memory of layers [start, end): weights, embedding and head on the ends, KV caches, working space."""
-        config, loaded = self.config, self.loaded_bytes
-        total = sum(loaded(size) + self.kv_bytes_per_layer for size in config.layer_bytes[start:end])
-        if not config.layer_bytes:
-            total = (end - start) * self.kv_bytes_per_layer
-        if start == 0:
-            total += loaded(config.embedding_bytes)
-        if end == config.n_layers:
-            total += loaded(config.head_bytes)
-            if start == 0 and config.tied_embeddings:
-                total -= loaded(config.embedding_bytes)
-        return total + self.activation_bytes
+    def shard_memory_bytes(self, device: Device, start: int, end: int) -> int:
+        """Memory of layers [start, end) on a device: weights with those of the ends, KV caches, working space."""
+        held = self.footprint(device)
+        cached = (end - start) * held.cached * self.context_tokens * self.sessions
+        return held.weights(start, end) + cached + self.activation_bytes
 
+    @property
+    def least_memory_bytes(self) -> int:
+        """Memory of the whole model on that of the devices where it takes the least."""
+        return min(self.shard_memory_bytes(device, 0, self.config.n_layers) for device in self.devices)
 
-def weight_scale(config: ModelConfig, dtype: str) -> float:
-    """How much larger the weights get when a model is loaded as another dtype; 1.0 for "auto" and "quantised".
-
-    Counts the elements of the layers' matrices against the bytes in the file.
-    """
-    size, stored = DTYPE_BYTES.get(dtype), sum(config.layer_bytes)
-    if size is None or not stored:
-        return 1.0
-    return config.flops_per_token_per_layer / 2 * config.n_layers * size / stored
+    def layer_memory_bytes(self, device: Device) -> int:
+        """Memory of the largest layer on a device, its KV cache included."""
+        return max(self.footprint(device).layers) + self.kv_bytes_per_layer(device)

@@ -37,9 +37,9 @@ def rules(problem: Problem, plan: Plan | None) -> tuple[Rule, ...]:
 def memory_rule(problem: Problem) -> Rule:
     """All memory together is to be twice the model."""
     config, devices = problem.config, problem.devices
-    weights = problem.loaded_bytes(config.total_bytes)
+    weights = min(problem.footprint(device).weights(0, config.n_layers) for device in devices)
     there = sum(device.memory_available_bytes or device.memory_bytes for device in devices)
-    needed = problem.shard_memory_bytes(0, config.n_layers)
+    needed = problem.least_memory_bytes
     room = sum(problem.room_bytes(device) for device in devices)
     wanted = MEMORY_FACTOR * weights
     return Rule(

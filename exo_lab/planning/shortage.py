@@ -22,11 +22,10 @@ def layers_that_fit(problem: Problem, device: Device, *, first: bool = False, la
     config = problem.config
     if problem.force:
         return config.n_layers
-    ends = config.embedding_bytes * first + config.head_bytes * last
-    if first and last and config.tied_embeddings:
-        ends -= config.embedding_bytes
-    left = problem.room_bytes(device) - problem.loaded_bytes(ends) - problem.activation_bytes
-    largest = problem.loaded_bytes(max(config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
+    held = problem.footprint(device)
+    ends = held.embedding * first + held.head * last - held.shared * (first and last)
+    left = problem.room_bytes(device) - ends - problem.activation_bytes
+    largest = problem.layer_memory_bytes(device)
     return max(0, min(config.n_layers, left // largest)) if largest else config.n_layers * (left >= 0)
 
 
@@ -36,7 +35,7 @@ def does_not_fit(problem: Problem) -> DoesNotFit:
     groups = links_of(problem.topology).groups(list(devices))
     room = {device: problem.room_bytes(devices[device]) for device in devices}
     group = max(groups, key=lambda ids: (sum(room[one] for one in ids), len(ids)))
-    needed = problem.shard_memory_bytes(0, config.n_layers)
+    needed = problem.least_memory_bytes
     offered = sum(room[one] for one in group)
     count = len(group)
     who = f"the {count_text(count, 'node')}{' that reach each other' * (len(groups) > 1)}"
@@ -57,7 +56,7 @@ def does_not_fit(problem: Problem) -> DoesNotFit:
 def _portions(problem: Problem, devices: Sequence[Device]) -> str:
     config = problem.config
     held = [layers_that_fit(problem, device) for device in devices]
-    layer = problem.loaded_bytes(max(config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
+    layer = min(problem.layer_memory_bytes(device) for device in devices)
     if sum(held) < config.n_layers:
         missing = config.n_layers - sum(held)
         each = ", ".join(f"{device.name} {count}" for device, count in zip(devices, held, strict=True))
@@ -65,7 +64,8 @@ def _portions(problem: Problem, devices: Sequence[Device]) -> str:
             f"a layer takes {size_text(layer)}, room is for {sum(held)} of {config.n_layers} layers ({each}), "
             f"{size_text(missing * layer)} short"
         )
-    ends = problem.loaded_bytes(config.embedding_bytes), problem.loaded_bytes(config.head_bytes)
+    footprints = [problem.footprint(device) for device in devices]
+    ends = min(one.embedding for one in footprints), min(one.head for one in footprints)
     return (
         f"beside its layers the first node holds {size_text(ends[0])} of embedding, the last one {size_text(ends[1])} "
         f"of head, and too few of them have room for that"
@@ -75,8 +75,7 @@ def _portions(problem: Problem, devices: Sequence[Device]) -> str:
 def too_small(problem: Problem, device: Device) -> DoesNotFit:
     """A device that must be used and cannot hold one layer."""
     room = problem.room_bytes(device)
-    layer = problem.loaded_bytes(max(problem.config.layer_bytes, default=0)) + problem.kv_bytes_per_layer
-    needed = layer + problem.activation_bytes
+    needed = problem.layer_memory_bytes(device) + problem.activation_bytes
     return DoesNotFit(
         f"{device.name} has room for {size_text(room)}; one layer of {problem.config.name} needs {size_text(needed)}, "
         f"{size_text(max(0, needed - room))} short. Leave it out, or ask for a shorter context."

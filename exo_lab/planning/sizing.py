@@ -32,7 +32,7 @@ KINDS = 4  # of devices, of which one more is tried
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One quantisation. `needed_bytes`: weights, KV caches and working space, all on one device.
+    """One quantisation. `needed_bytes`: weights, KV caches and working space, all on the device where it is least.
 
     `most_context`: the longest that fits, at most what the model is made for; 0 if nothing fits. `plan` and
     `prediction` are None and `short` says why if it does not fit at the context that was asked for and was not forced.
@@ -147,7 +147,7 @@ def _choice(problem: Problem) -> Choice:
         short = str(exc)
     return Choice(
         config=config,
-        needed_bytes=problem.shard_memory_bytes(0, config.n_layers),
+        needed_bytes=problem.least_memory_bytes,
         most_context=most_context(problem),
         fits=plan is not None and (not problem.force or holds(problem)),
         plan=plan,

@@ -92,7 +92,6 @@ class Tables:
         if mix.prefill and costs.chunks > 1:
             self.peaks.append(chunk.peak._replace(weight=mix.prefill * (costs.chunks - 1)))
         self.must = [device.id in problem.must_use for device in costs.devices]
-        self.memory = np.array(costs.memory_before, dtype=np.int64)
         self._room = np.array([problem.room_bytes(device) for device in costs.devices], dtype=np.int64)
         if problem.force:
             self._room[:] = np.iinfo(np.int64).max // 4
@@ -103,19 +102,26 @@ class Tables:
     def _memory_windows(self) -> Windows:
         import numpy as np
 
-        costs, memory, layers = self.costs, self.memory, self.layers
+        costs, layers = self.costs, self.layers
+        memory = np.array(costs.memory_before, dtype=np.int64).reshape(-1, layers + 1)
+        first, last, shared = (
+            np.array([(held.embedding, held.head, held.shared) for held in costs.held], dtype=np.int64).reshape(-1, 3).T
+        )
         room = self._room - costs.problem.activation_bytes
-        first, last, shared = costs.first_memory, costs.last_memory, costs.shared_memory
-        lo = np.array([memory.searchsorted(memory - one) for one in room], dtype=np.int64).reshape(-1, layers + 1)
+        lo = np.array([row.searchsorted(row - one) for row, one in zip(memory, room, strict=True)], dtype=np.int64)
+        lo = lo.reshape(-1, layers + 1)
         lo[room < 0] = layers + 1
         reachable = np.isfinite(self.sum.hop)
-        upto: np.ndarray = np.searchsorted(memory, room - first, side="right")
-        after: np.ndarray = np.searchsorted(memory, np.asarray(memory[layers] + last - room, dtype=np.int64))
+        whole = memory[:, layers]
+        upto, after = np.zeros(self.count, np.int64), np.zeros(self.count, np.int64)
+        for d, row in enumerate(memory):
+            upto[d] = row.searchsorted(room[d] - first[d], side="right")
+            after[d] = row.searchsorted(whole[d] + last[d] - room[d])
         return Windows(
             lo=lo.clip(1),
             first_hi=(upto - 1).clip(max=layers - 1),
             last_lo=after.clip(1),
-            solo=memory[layers] + first + last - shared <= room,
+            solo=whole + first + last - shared <= room,
             hop=reachable,
             back=reachable,
         )

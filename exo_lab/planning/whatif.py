@@ -126,10 +126,10 @@ def changed_plan(problem: Problem, plan: Plan, change: Change) -> Plan:
                 raise BadPlan(f"{device} cannot be left out: {why}")
             gone = plan.devices.index(device)
             left = [one for one in range(len(counts)) if one != gone]
-            rooms = [problem.room_bytes(problem.device(plan.devices[one])) for one in left]
+            staying = [(problem.device(plan.devices[one]), plan.shards[one]) for one in left]
             spare = [
-                max(room - problem.shard_memory_bytes(plan.shards[one].start, plan.shards[one].end), 1)
-                for room, one in zip(rooms, left, strict=True)
+                max(problem.room_bytes(device) - problem.shard_memory_bytes(device, shard.start, shard.end), 1)
+                for device, shard in staying
             ]
             edges = [round(counts[gone] * part / sum(spare)) for part in (0, *itertools.accumulate(spare))]
             more = [after - before for before, after in itertools.pairwise(edges)]

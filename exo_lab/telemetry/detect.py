@@ -79,7 +79,7 @@ def detect(
         model=machine_model(machine),
         memory_bytes=memory_bytes or device.memory_bytes or memory.total_bytes,
         memory_available_bytes=memory_bytes or device.memory_available_bytes or memory.available_bytes,
-        engines=tuple(one for one in ("torch", "numpy") if find_spec(one)),
+        engines=tuple(sorted(filter(find_spec, ("torch", "numpy")), key=lambda one: one != engine)),
         cores=cores(machine),
         gpus=gpus or _shared_gpu(device, memory),
         emulated=", ".join(emulated),

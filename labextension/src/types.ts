@@ -308,6 +308,9 @@ export interface ModelConfig {
   readonly layer_bytes: ReadonlyArray<number>;
   readonly embedding_bytes: number;
   readonly head_bytes: number;
+  readonly layer_kinds: ReadonlyArray<ReadonlyArray<readonly [string, number]>>;
+  readonly embedding_kind: string;
+  readonly head_kind: string;
   readonly quantisation: string;
 }
 

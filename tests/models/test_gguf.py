@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from exo_lab.core.errors import CorruptModel, UnsupportedModel
 from exo_lab.core.model import SUPPORTED_ARCHITECTURES, ModelConfig, RopeScaling
 from exo_lab.core.shard import Shard
-from exo_lab.core.weights import STORAGE_KINDS
+from exo_lab.core.weights import BLOCKS, STORAGE_KINDS
 from exo_lab.engines import tensors
 from exo_lab.models.dequant import dequantise
 from exo_lab.models.gguf import open_gguf
 from exo_lab.models.gguf_header import read_header
-from exo_lab.models.stored import BLOCKS
 from tests.tiny import LLAMA3, same_shape, shapes, tiny_config, tiny_source, to_half_split, write_gguf
 
 PER_TEST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

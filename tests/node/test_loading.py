@@ -10,6 +10,8 @@ import pytest
 
 from exo_lab.core.errors import BadPlan, CorruptModel, DoesNotFit, ExoError, ModelNotFound, StaleEpoch
 from exo_lab.core.messages import Activate, GetPlans, LoadShard, ModelRef, Plans, Unload
+from exo_lab.core.shard import Shard
+from exo_lab.engines.numpy_engine import NumpyEngine
 from exo_lab.node import planner
 from tests.node.clusters import DEADLINE_S, MODEL, cluster, until
 from tests.tiny import tiny_source
@@ -120,6 +122,25 @@ def test_a_shard_larger_than_an_emulated_device_does_not_fit():
             await made.all_met()
             with pytest.raises(DoesNotFit, match=r"has 0\.0 MiB, its layers of tiny need .*Give it fewer layers"):
                 await made.load((2, 2))
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("free_bytes", "fits"), [(-1, False), (0, True)])
+def test_a_shard_that_a_real_device_has_no_memory_for_is_refused_before_it_is_read(free_bytes, fits):
+    async def check():
+        source = tiny_source(kind="BF16")
+        widened = NumpyEngine().load(source, Shard(model=MODEL, start=2, end=4, n_layers=4)).weight_bytes
+        assert widened > 1.5 * source.config.shard_bytes(2, 4)
+        async with cluster(1, source=source) as made:
+            await made.add(free_memory=lambda: widened + free_bytes)
+            await made.all_met()
+            if fits:
+                await made.load((2, 2))
+                return
+            with pytest.raises(DoesNotFit, match=r"MiB free, .* MiB in memory\. .*, or unload what it holds"):
+                await made.load((2, 2))
+            assert made.engines["n1"] == []
 
     asyncio.run(check())
 

@@ -61,7 +61,7 @@ def random_problem(seed: int, devices: int, layers: int, objective: str, *, tigh
         memory_margin=MARGIN,
         measured=tuple((one, _measured(rng)) for one in ids if rng.random() < 0.3),
     )
-    need = blank.shard_memory_bytes(0, layers) - blank.activation_bytes
+    need = blank.shard_memory_bytes(Device(id="", name=""), 0, layers) - blank.activation_bytes
     sightings = [
         Sighting(
             device=Device(

@@ -121,7 +121,7 @@ def test_every_strategy_gives_a_valid_plan_that_fits_or_says_what_is_short(strat
     assert plan.strategy == strategy
     rooms = {device.id: problem.room_bytes(device) for device in problem.devices}
     for device, shard in zip(plan.devices, plan.shards, strict=True):
-        assert problem.shard_memory_bytes(shard.start, shard.end) <= rooms[device]
+        assert problem.shard_memory_bytes(problem.device(device), shard.start, shard.end) <= rooms[device]
     assert choose(problem, strategy) == plan
 
 

@@ -17,9 +17,10 @@ from exo_lab.planning.choose import choose
 from exo_lab.planning.coefficients import BANDWIDTH_EFFICIENCY, OVERHEAD_S, speed_of
 from exo_lab.planning.cost import ACTIVATION_BYTES, TOKEN_BYTES, Costs, predict
 from exo_lab.planning.links import LINK_DEFAULTS, Links
-from exo_lab.planning.problem import Mix, Problem, weight_scale
+from exo_lab.planning.problem import Mix, Problem
 from tests.planning.clusters import MIB, device, model, problem
 
+A = device("a")
 CLOSE = 1e-9
 
 
@@ -136,23 +137,22 @@ def test_memory_of_a_shard_counts_ends_caches_and_working_space_and_tied_ends_on
     made = problem([device("a")], config=config, context_tokens=100, sessions=3)
     caches = 100 * 3 * config.kv_bytes_per_token_per_layer
     rest = made.activation_bytes
-    assert made.shard_memory_bytes(0, 8) == 80 * MIB + 2 * MIB + 8 * caches + rest
-    assert made.shard_memory_bytes(0, 3) == 31 * MIB + 3 * caches + rest
-    assert made.shard_memory_bytes(3, 7) == 40 * MIB + 4 * caches + rest
+    assert made.shard_memory_bytes(A, 0, 8) == 80 * MIB + 2 * MIB + 8 * caches + rest
+    assert made.shard_memory_bytes(A, 0, 3) == 31 * MIB + 3 * caches + rest
+    assert made.shard_memory_bytes(A, 3, 7) == 40 * MIB + 4 * caches + rest
     tied = msgspec.structs.replace(made, config=msgspec.structs.replace(config, tied_embeddings=True))
-    assert tied.shard_memory_bytes(0, 8) == made.shard_memory_bytes(0, 8) - MIB
+    assert tied.shard_memory_bytes(A, 0, 8) == made.shard_memory_bytes(A, 0, 8) - MIB
     costs = Costs(tied, tied.devices)
     for start, end in ((0, 8), (0, 3), (3, 7), (3, 8)):
-        assert costs.memory_bytes(start, end) == tied.shard_memory_bytes(start, end)
+        assert costs.memory_bytes(0, start, end) == tied.shard_memory_bytes(A, start, end)
 
 
 def test_a_model_loaded_as_a_wider_type_needs_more_memory_and_more_time():
     config = model(layer_bytes=1000)
-    scale = weight_scale(config, "float32")
-    assert scale == config.flops_per_token_per_layer / 2 * 4 / 1000
-    assert weight_scale(config, "quantised") == weight_scale(config, "auto") == 1.0
-    plain, wide = problem([device("a")], config=config), problem([device("a")], config=config, weight_scale=scale)
-    assert wide.shard_memory_bytes(1, 3) - plain.shard_memory_bytes(1, 3) == 2 * (wide.loaded_bytes(1000) - 1000)
+    plain = problem([device("a")], config=config)
+    wide = problem([device("a")], config=config, dtype="float32")
+    more = config.flops_per_token_per_layer // 2 * 4 - 1000 + config.kv_bytes_per_token_per_layer
+    assert wide.shard_memory_bytes(A, 1, 3) - plain.shard_memory_bytes(A, 1, 3) == 2 * more
     assert Costs(wide, wide.devices).layer_s(0)[0] > Costs(plain, plain.devices).layer_s(0)[0]
 
 
@@ -175,7 +175,6 @@ def test_a_mix_is_the_weighted_sum_of_the_objectives():
         ({"objective": "speed"}, "decode, throughput, prefill"),
         ({"mix": Mix()}, "above 0"),
         ({"mix": Mix(decode=-1, prefill=2)}, "0 or more"),
-        ({"weight_scale": 0.0}, "weight_scale"),
     ],
 )
 def test_a_problem_that_makes_no_sense_is_refused_by_field(fields, says):

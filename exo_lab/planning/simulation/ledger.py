@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exo_lab.planning.simulation.result import DeviceResult, Event, Kind, Span
 
 if TYPE_CHECKING:
+    from exo_lab.core.device import Device
     from exo_lab.core.plan import Plan
     from exo_lab.planning.problem import Problem
     from exo_lab.planning.simulation.agenda import Agenda
@@ -25,7 +26,7 @@ class Ledger:
         self._there: dict[str, float] = defaultdict(float)  # in the plan while requests were under way
         self._entered: dict[str, float] = {}
         self._asked: dict[str, tuple[int, int, int]] = {}  # layers, memory, filled; those of the largest memory
-        self._name: dict[str, str] = {}
+        self._member: dict[str, Device] = {}
         self._room: dict[str, int] = {}
         self._under_way = 0
         self._awake, self._awake_since = 0.0, 0.0  # how long requests have been under way, up to when
@@ -57,7 +58,7 @@ class Ledger:
         for device_id in plan.devices:
             self._entered[device_id] = self._time()
             device = problem.device(device_id)
-            self._name[device_id], self._room[device_id] = device.name, problem.room_bytes(device)
+            self._member[device_id], self._room[device_id] = device, problem.room_bytes(device)
 
     def leave(self, device: str) -> None:
         """It is not in the plan in force any more, or gone."""
@@ -67,9 +68,10 @@ class Ledger:
 
     def memory(self, problem: Problem, plan: Plan, positions: int) -> None:
         """A plan was in force, with at most so many positions in the caches at once."""
-        unused = problem.kv_bytes_per_layer - problem.config.kv_bytes_per_token_per_layer * positions
         for device, shard in zip(plan.devices, plan.shards, strict=True):
-            asked = problem.shard_memory_bytes(shard.start, shard.end)
+            member = self._member[device]
+            unused = problem.kv_bytes_per_layer(member) - problem.footprint(member).cached * positions
+            asked = problem.shard_memory_bytes(member, shard.start, shard.end)
             layers, memory, filled = self._asked.get(device, (0, 0, 0))
             found = max(filled, asked - max(0, unused) * len(shard))
             self._asked[device] = (len(shard) if asked > memory else layers, max(memory, asked), found)
@@ -84,7 +86,7 @@ class Ledger:
             found.append(
                 DeviceResult(
                     device=device,
-                    name=self._name[device],
+                    name=self._member[device].name,
                     layers=layers,
                     busy_s=busy,
                     bubble_s=max(0.0, self._there[device] - busy),

@@ -6,11 +6,9 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_lab.core.errors import ConfigError
-from exo_lab.core.pace import Measured
 from exo_lab.core.wire import row_bytes
-from exo_lab.planning.coefficients import speed_of
 from exo_lab.planning.cost import TOKEN_BYTES
-from exo_lab.planning.layer_times import head_s, layer_times
+from exo_lab.planning.layer_times import head_s, layer_times, rates_of
 from exo_lab.planning.links import links_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 
@@ -52,8 +50,7 @@ class Timing:
     def __init__(self, problem: Problem, plan: Plan) -> None:
         self._problem, self._shards = problem, plan.shards
         devices = [problem.device(device) for device in plan.devices]
-        measured = [problem.measured_of(device.id) or Measured() for device in devices]
-        self._rates = [(speed_of(device, known), known) for device, known in zip(devices, measured, strict=True)]
+        self._rates = [rates_of(problem, device) for device in devices]
         self._known: dict[tuple[int, int, float, bool], float] = {}
         self._heads: dict[int, float] = {}
         hidden = problem.config.hidden_size
@@ -81,14 +78,12 @@ class Timing:
         return self.hops[stage].busy_s(job.tokens * self._rows[stage])
 
     def _layers_s(self, stage: int, job: Job) -> float:
-        shard, (speed, measured) = self._shards[stage], self._rates[stage]
-        times = layer_times(
-            self._problem, speed, measured, tokens=job.tokens, looks_at=job.looks_at, prefill=job.prompt
-        )
+        shard, rates = self._shards[stage], self._rates[stage]
+        times = layer_times(self._problem, rates, tokens=job.tokens, looks_at=job.looks_at, prefill=job.prompt)
         first = times.embedding if shard.start == 0 else 0.0
-        return times.before[shard.end] - times.before[shard.start] + speed.overhead.value + first
+        return times.before[shard.end] - times.before[shard.start] + rates.speed.overhead.value + first
 
     def _head_s(self, stage: int) -> float:
         if stage not in self._heads:
-            self._heads[stage] = head_s(self._problem, *self._rates[stage])
+            self._heads[stage] = head_s(self._problem, self._rates[stage])
         return self._heads[stage]

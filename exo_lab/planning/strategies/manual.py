@@ -39,7 +39,7 @@ def plan(problem: Problem, counts: Sequence[int]) -> Plan:
         return made
     for device_id, shard in zip(made.devices, made.shards, strict=True):
         device = problem.device(device_id)
-        room, needed = problem.room_bytes(device), problem.shard_memory_bytes(shard.start, shard.end)
+        room, needed = problem.room_bytes(device), problem.shard_memory_bytes(device, shard.start, shard.end)
         if needed > room:
             raise DoesNotFit(
                 f"{device.name} has {size_text(room)}, its {len(shard)} layers of {problem.config.name} need "
