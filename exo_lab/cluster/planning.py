@@ -98,7 +98,7 @@ def problem_of(
     devices = [device for device in known.devices if not order or device.id in order]
     return Problem(
         config=config,
-        topology=known,
+        topology=planner.with_free_memory_now(node, known, config),
         order=tuple(order),
         context_tokens=wish.context,
         prompt_tokens=wish.prompt,

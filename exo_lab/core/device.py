@@ -45,6 +45,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     own memory ("cuda:0"). The other GPUs of the machine are only listed. `speed_origin` belongs to `flops` and
     `memory_bandwidth_bytes_per_s`, of a real machine also where a slower one is emulated; `speed_note` says more.
 
+    `memory_id` names that memory: nodes that name the same one share it; empty: it is this device's own, as when it is
+    emulated or described by hand. `memory_available_bytes` is what was free when it connected.
+
     `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
     what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
     the way to other nodes.
@@ -58,6 +61,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     chip: str = ""
     memory_bytes: int = 0
     memory_available_bytes: int = 0
+    memory_id: str = ""
     flops: Flops = Flops()
     memory_bandwidth_bytes_per_s: float = 0.0  # 0.0: unknown
     engines: tuple[str, ...] = ()  # those it has; first the one that computes where a plan does not say

@@ -12,6 +12,7 @@ from exo_lab.front.fit_view import FitView
 from exo_lab.planning.described import described, linked
 from exo_lab.planning.known_models import NAMES, QUANTISATIONS, config_of_shape, known, with_sizes
 from exo_lab.planning.links import LINK_DEFAULTS
+from exo_lab.planning.memory import with_free_memory
 from exo_lab.planning.problem import PROMPT_TOKENS, Problem
 from exo_lab.planning.scenarios import REFERENCE_SCENARIOS, ReferenceScenario
 from exo_lab.planning.sizing import size_up
@@ -120,10 +121,12 @@ def _cluster(desk: Desk, args: Namespace) -> Topology:
 
     if args.network is not None:
         raise ConfigError("--network is for devices that --devices describes; a cluster's links are its own")
-    there = desk.cluster().topology().residents
+    cluster = desk.cluster()
+    there = cluster.topology().residents
     if not there.devices:
         raise ConfigError(NOBODY)
-    return there
+    said = {node.device.id: node.memory_available_bytes for node in cluster.nodes()}
+    return with_free_memory(there, {one: size for one, size in said.items() if size is not None})
 
 
 def _local(model: str) -> ModelConfig | None:

@@ -137,6 +137,7 @@ class Kernels:
             threads=threads,
             engine=engine,
             local=here,
+            started=self._count,
         )
         self._count += count
         deadline = time.monotonic() + timeout_s

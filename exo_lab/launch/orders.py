@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.core.emulated_link import parse_link
 from exo_lab.core.errors import ConfigError
+from exo_lab.launch.gpus import gpus_for
 from exo_lab.launch.leash import Holder
 from exo_lab.launch.worker import WorkerOrder
 
@@ -30,8 +31,9 @@ def worker_orders(
     threads: int | None,
     engine: str,
     local: bool,
+    started: int = 0,
 ) -> list[WorkerOrder]:
-    """One order a kernel; the arguments are those of `Kernels.start`. `local`: on this machine.
+    """One order a kernel; the arguments are those of `Kernels.start`. `local`: on this machine. `started`: before.
 
     Raises:
         ConfigError: an option is wrong.
@@ -51,6 +53,7 @@ def worker_orders(
             f"kernels on other machines cannot reach this node, which listens on {cluster.options.bind} only. "
             "Connect with %exo connect --lan first."
         )
+    gpus = gpus_for(cluster.node.device, count, started) if local and engine != "numpy" else [""] * count
     share = max(1, (os.cpu_count() or 1) // count)
     return [
         WorkerOrder(
@@ -62,6 +65,7 @@ def worker_orders(
             link=None if emulate_link is None else parse_link(emulate_link),
             threads=threads if threads is not None else share if local else 0,
             engine=engine,
+            gpu=gpus[i],
             holder=Holder.of(os.getpid()) if local else None,
         )
         for i in range(count)

@@ -7,9 +7,14 @@ import msgspec
 from exo_lab.core.emulated_link import EmulatedLink
 from exo_lab.launch.leash import Holder, hold
 
+CUDA_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """How a started kernel is to become a node. Without a `holder` (on another machine) there is no leash."""
+    """How a started kernel is to become a node. Without a `holder` (on another machine) there is no leash.
+
+    `gpu` is the one that it sees, as `CUDA_VISIBLE_DEVICES` names it; empty: whatever this process sees.
+    """
 
     name: str
     bind: str = "127.0.0.1"
@@ -19,6 +24,7 @@ class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     link: EmulatedLink | None = None
     threads: int = 0
     engine: str = "auto"
+    gpu: str = ""
     holder: Holder | None = None
     also: tuple[Holder, ...] = ()
 
@@ -39,6 +45,8 @@ def become(order: str) -> str:
     from exo_lab.cluster import connect
 
     wanted = msgspec.json.decode(order, type=WorkerOrder)
+    if wanted.gpu:  # before anything of CUDA is loaded
+        os.environ[CUDA_VISIBLE] = wanted.gpu
     cluster = connect(
         wanted.name,
         bind=wanted.bind,

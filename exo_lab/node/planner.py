@@ -13,11 +13,14 @@ from exo_lab.core.errors import BadPlan, ConfigError, ExoError, NodeLost, StaleE
 from exo_lab.core.messages import Activate, Done, LoadShard, ModelRef, Progress, Unload
 from exo_lab.node.holds import key_of
 from exo_lab.node.pace import measured_of
+from exo_lab.planning.memory import held_bytes, with_free_memory
 
 if TYPE_CHECKING:
     from exo_lab.core.device import Device
+    from exo_lab.core.model import ModelConfig
     from exo_lab.core.pace import Measured
     from exo_lab.core.plan import Plan
+    from exo_lab.core.topology import Topology
     from exo_lab.node.node import Node
 
 ACTIVATE_TIMEOUT_S = 10.0
@@ -55,6 +58,15 @@ def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tupl
     said[node.id] = node.paces.all
     found = {device: measured_of(paces, digest, dtype, engine) for device, paces in said.items()}
     return tuple((device, measured) for device, measured in sorted(found.items()) if measured is not None)
+
+
+def with_free_memory_now(node: Node, known: Topology, config: ModelConfig) -> Topology:
+    """The topology with the memory that is free now, and what a loaded plan of the model would give back."""
+    free = {peer.id: peer.memory_available_bytes for peer in node.members.alive()}
+    free[node.id] = node.memory_available_bytes()
+    loaded = node.plans.get(config.name)
+    held = {} if loaded is None else held_bytes(loaded, config, known)
+    return with_free_memory(known, {one: size for one, size in free.items() if size is not None}, held)
 
 
 def next_epoch(node: Node) -> int:

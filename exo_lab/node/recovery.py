@@ -286,7 +286,7 @@ class Recovery:
         )
         return Problem(
             config=config,
-            topology=left,
+            topology=planner.with_free_memory_now(node, left, config),
             context_tokens=max(request.spec.total_tokens for request in job.waiting),
             sessions=len(job.waiting),
             dtype=lost.dtype,

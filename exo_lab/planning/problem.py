@@ -122,8 +122,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         width = 4 * config.hidden_size + 2 * config.n_heads * config.head_dim + 2 * config.intermediate_size
         return 4 * min(PREFILL_CHUNK, self.prompt_tokens) * width
 
-    def room_bytes(self, device: Device) -> int:
-        """Memory of a device that a shard may fill. 0 if it does not say how much it has.
+    def memory_bytes(self, device: Device) -> int:
+        """What counts as a device's memory: what is free if it says so, else all; its share, where others draw on it.
 
         Raises:
             ConfigError: it says that it has less than nothing.
@@ -131,7 +131,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         free = device.memory_available_bytes or device.memory_bytes
         if free < 0:
             raise ConfigError(f"{device.name} says that it has {free} bytes of memory; that must be 0 or more")
-        return int(free * (1 - self.memory_margin))
+        if not device.memory_id:
+            return free
+        return free // max(1, sum(one.memory_id == device.memory_id for one in self.devices))
+
+    def room_bytes(self, device: Device) -> int:
+        """Memory of a device that a shard may fill. 0 if it does not say how much it has; errors as `memory_bytes`."""
+        return int(self.memory_bytes(device) * (1 - self.memory_margin))
 
     def shard_memory_bytes(self, device: Device, start: int, end: int) -> int:
         """Memory of layers [start, end) on a device: weights with those of the ends, KV caches, working space."""

@@ -38,7 +38,7 @@ def memory_rule(problem: Problem) -> Rule:
     """All memory together is to be twice the model."""
     config, devices = problem.config, problem.devices
     weights = min(problem.footprint(device).weights(0, config.n_layers) for device in devices)
-    there = sum(device.memory_available_bytes or device.memory_bytes for device in devices)
+    there = sum(problem.memory_bytes(device) for device in devices)
     needed = problem.least_memory_bytes
     room = sum(problem.room_bytes(device) for device in devices)
     wanted = MEMORY_FACTOR * weights

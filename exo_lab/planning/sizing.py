@@ -94,7 +94,7 @@ def size_up(problem: Problem, configs: Sequence[ModelConfig], *, one_more: bool 
     return Sizing(
         devices=devices,
         context_tokens=problem.context_tokens,
-        memory_bytes=sum(device.memory_available_bytes or device.memory_bytes for device in devices),
+        memory_bytes=sum(problem.memory_bytes(device) for device in devices),
         choices=choices,
         best=best,
         rules=rules(task, shown.plan),
@@ -176,7 +176,7 @@ def _one_more(problem: Problem, configs: Sequence[ModelConfig], best: int | None
 
 def with_one_more(known: Topology, like: Device) -> Topology:
     """The topology with a twin of a device: it has the same links, and one like them to the device that it is like."""
-    twin = msgspec.structs.replace(like, id=f"{like.id}+1", name=f"one more {like.name}")
+    twin = msgspec.structs.replace(like, id=f"{like.id}+1", name=f"one more {like.name}", memory_id="")
     mine = [edge for edge in known.links if like.id in (edge.a, edge.b)]
     links = [
         link(twin.id, edge.b if edge.a == like.id else edge.a, kind=edge.kind, latency_s=edge.latency_s,

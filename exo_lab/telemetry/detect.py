@@ -7,6 +7,7 @@ everything else the processor. Limits of a container count as the machine's own.
 from __future__ import annotations
 
 import math
+import uuid
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CPU_KEY = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
 BIOS_KEY = r"HARDWARE\DESCRIPTION\System\BIOS"
 DMI = "/sys/class/dmi/id"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 APPLE_NOTE = "the figures are those of the chip's GPU, and the engines here compute on its CPU"
 
 
@@ -79,6 +81,7 @@ def detect(
         model=machine_model(machine),
         memory_bytes=memory_bytes or device.memory_bytes or memory.total_bytes,
         memory_available_bytes=memory_bytes or device.memory_available_bytes or memory.available_bytes,
+        memory_id="" if memory_bytes else _memory_id(machine, device),
         engines=tuple(sorted(filter(find_spec, ("torch", "numpy")), key=lambda one: one != engine)),
         cores=cores(machine),
         gpus=gpus or _shared_gpu(device, memory),
@@ -173,6 +176,19 @@ def _gpus(machine: Machine, chips: ChipTable) -> tuple[Gpu, ...]:
 def _cuda_order(machine: Machine, readings: Sequence[GpuReading], gpus: Sequence[Gpu]) -> list[int]:
     shown, order = machine.variable("CUDA_VISIBLE_DEVICES"), machine.variable("CUDA_DEVICE_ORDER")
     return cuda_order(readings, gpus, shown=shown, order=order)
+
+
+def _memory_id(machine: Machine, device: Device) -> str:
+    """Names the memory that a device has: the machine's, what a container may use of it, or a GPU's own."""
+    boot = (machine.text(BOOT_ID) or "").strip() or f"{uuid.getnode():012x}"
+    if device.memory_bytes:
+        readings = machine.gpus()
+        gpus = [describe(reading, chip_table()) for reading in readings]
+        reading = readings[_cuda_order(machine, readings, gpus)[0]]
+        return f"{boot} GPU {reading.uuid or reading.index}"
+    limit = _limits(machine).memory_bytes
+    # Another container on this machine has a limit, and so a memory, of its own, and usually a name of its own.
+    return f"{boot} {machine.host}" if limit is not None and limit < machine.memory()[0] else boot
 
 
 def _takes_gpu(machine: Machine, engine: str, gpu: Gpu) -> bool:

@@ -216,6 +216,9 @@ export interface NodeStatus {
  * own memory ("cuda:0"). The other GPUs of the machine are only listed. `speed_origin` belongs to `flops` and
  * `memory_bandwidth_bytes_per_s`, of a real machine also where a slower one is emulated; `speed_note` says more.
  *
+ * `memory_id` names that memory: nodes that name the same one share it; empty: it is this device's own, as when it is
+ * emulated or described by hand. `memory_available_bytes` is what was free when it connected.
+ *
  * `id` is unique and stable for the life of a node. `emulated` is empty for a real device, else it says
  * what is emulated ("memory 96 MB, 2x slower"); every view shows it. `emulated_link` is that part of it which is about
  * the way to other nodes.
@@ -229,6 +232,7 @@ export interface Device {
   readonly chip: string;
   readonly memory_bytes: number;
   readonly memory_available_bytes: number;
+  readonly memory_id: string;
   readonly flops: Flops;
   readonly memory_bandwidth_bytes_per_s: number;
   readonly engines: ReadonlyArray<string>;

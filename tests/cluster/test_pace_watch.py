@@ -76,7 +76,8 @@ class Lab:
 @contextlib.asynccontextmanager
 async def lab(monkeypatch, policy="auto"):
     source = tiny_source(tiny_config(n_layers=LAYERS, name=MODEL))
-    room = int(1.04 * source.config.total_bytes)  # with 5 % to spare, not quite all
+    caches = 64 * LAYERS * source.config.kv_bytes_per_token_per_layer
+    room = int(1.04 * source.config.total_bytes) + caches  # with 5 % to spare, not quite all
     async with cluster(3, source=source, parts={"memory_bytes": room}) as made:
         yield Lab(made, monkeypatch, policy)
 

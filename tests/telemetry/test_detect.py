@@ -100,6 +100,24 @@ def test_with_a_torch_that_can_the_device_is_the_gpu(engine):
     assert device.speed_origin == "chip table"
 
 
+def test_nodes_name_the_memory_that_they_share_and_nobody_elses():
+    boot = {"/proc/sys/kernel/random/boot_id": "7f0c\n"}
+    plain = seen(here(files=here().files | boot))
+    assert plain.memory_id == seen(here(files=here().files | boot)).memory_id == "7f0c"
+    assert seen(here(files=here().files | boot), memory_bytes=10**9).memory_id == ""  # emulated: its own
+    limited = [seen(FakeMachine(host=host, files=container_v2() | boot)).memory_id for host in ("a", "b")]
+    assert len({*limited, plain.memory_id}) == 3
+    both = {"torch": CUDA_TORCH, "readings": (RTX_3060, RTX_4090)}
+    gpus = [seen(windows_desktop(**both, variables={"CUDA_VISIBLE_DEVICES": one})).memory_id for one in ("0", "1", "0")]
+    assert gpus[0] == gpus[2] != gpus[1]
+    assert seen(windows_desktop(**both), engine="numpy").memory_id not in gpus
+
+
+def test_the_engine_that_was_chosen_is_the_first_of_a_device():
+    assert seen(here()).engines == ("torch", "numpy")
+    assert seen(here(), engine="numpy").engines == ("numpy", "torch")
+
+
 def test_the_numpy_engine_computes_on_the_processor_whatever_torch_could():
     assert seen(windows_desktop(torch=CUDA_TORCH), engine="numpy").computes_on == "cpu"
     assert seen(windows_desktop(torch=None)).computes_on == "cpu"

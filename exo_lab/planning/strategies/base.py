@@ -78,10 +78,5 @@ def by_memory(problem: Problem) -> tuple[list[Device], list[str]]:
     """The devices in the user's order if there is one, else by (memory, id) descending, as the ring has them; notes."""
     devices, notes = connected(problem)
     if not problem.order:
-        devices.sort(key=lambda device: (memory_bytes(device), device.id), reverse=True)
+        devices.sort(key=lambda device: (problem.memory_bytes(device), device.id), reverse=True)
     return devices, notes
-
-
-def memory_bytes(device: Device) -> int:
-    """What counts as a device's memory: what is free if it says so, else all."""
-    return max(0, device.memory_available_bytes or device.memory_bytes)

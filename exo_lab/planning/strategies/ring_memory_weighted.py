@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exo_lab.planning.allocate import layers_of_intervals, memory_intervals
 from exo_lab.planning.shortage import does_not_fit
-from exo_lab.planning.strategies.base import by_memory, fitted, memory_bytes
+from exo_lab.planning.strategies.base import by_memory, fitted
 
 if TYPE_CHECKING:
     from exo_lab.core.plan import Plan
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def plan(problem: Problem) -> Plan:
     """See `choose.choose`. The user's order of devices, if given, replaces the order by memory."""
     devices, notes = by_memory(problem)
-    memories = [(device.id, memory_bytes(device)) for device in devices]
+    memories = [(device.id, problem.memory_bytes(device)) for device in devices]
     if not any(memory for _, memory in memories):
         raise does_not_fit(problem)
     intervals = memory_intervals(memories)
