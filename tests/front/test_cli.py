@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 import exo_lab
-from exo_lab.core.errors import NodeError, NodeLost
+from exo_lab.core.errors import ConfigError, NodeError, NodeLost
 from exo_lab.core.topology import Sighting, topology
 from exo_lab.front.cli import in_shell_words, main
 from exo_lab.front.cli_node import visiting
@@ -174,6 +174,24 @@ def test_an_error_is_one_line_on_standard_error_status_1_and_the_shell_leaves_th
     assert "\x1b" not in shown.err
     assert "exo-lab nodes, or %exo up" in shown.err
     assert backend.made[0].closed
+
+
+def test_a_failed_answer_that_could_not_be_recorded_says_both_on_that_line(backend, capsys, monkeypatch, tmp_path):
+    made = ShellCluster.generate
+
+    def fail(self, prompt, **options):
+        self.script.error = NodeLost("kernel-2 went away")
+        return made(self, prompt, **options)
+
+    def full(*_):
+        raise ConfigError("the disk is full")
+
+    monkeypatch.setattr(ShellCluster, "generate", fail)
+    monkeypatch.setattr("exo_lab.front.verbs_records.write_file", full)
+    assert main(["ask", "Hi", "--record", str(tmp_path / "run.json")], backend) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "The capital of France is Paris.\n"
+    assert lines(shown.err)[-1] == "exo-lab: NodeLost: kernel-2 went away; the disk is full"
 
 
 def test_interrupt_ends_with_status_130(backend, capsys, monkeypatch):

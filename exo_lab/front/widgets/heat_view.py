@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_lab.front import html
+from exo_lab.front.files import write_file
 from exo_lab.front.roster import Roster
 from exo_lab.front.svg import swatch
 from exo_lab.front.text import clean_name, table
@@ -16,6 +16,7 @@ from exo_lab.front.widgets.heat_svg import TOKENS, heat_svg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from exo_lab.core.device import Device
     from exo_lab.core.status import GenerationStats, TokenEvent
@@ -85,7 +86,7 @@ class HeatView(View):
         """One line a token, in seconds; also written to `path` if one is given."""
         text = self.heat.csv([self.roster[device].name for device in self.heat.devices])
         if path is not None:
-            Path(path).write_text(text)
+            write_file(str(path), text)
         return text
 
     def _rows(self, *, in_html: bool) -> list[tuple[str, ...]]:
