@@ -77,6 +77,4 @@ def encode(
         return prompt, tokenizer.encode(prompt)
     messages: list[Mapping[str, str]] = [] if system is None else [{"role": "system", "content": system}]
     messages += [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    text = tokenizer.chat(messages)
-    # The template writes the special tokens itself.
-    return text, tokenizer.encode(text, bos=False)
+    return tokenizer.conversation(messages)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
+import re
 from typing import TYPE_CHECKING
 
 from exo_lab.core.errors import ModelError, UnsupportedModel
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 DEADLINE_S = 10.0
+_MARK = "\ue000"  # of Unicode's private use: no template has it
 
 
 class ChatTemplate:
@@ -70,6 +73,27 @@ class ChatTemplate:
                 )
         except Exception as exc:  # a program of somebody else's: it can raise anything
             raise ModelError(f"the chat template of {self._name} does not take these messages: {exc}") from exc
+
+    def contents_in(
+        self, text: str, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> list[tuple[int, int]] | None:
+        """Where the messages' contents are in the text that `render` made of them: [start, end), in order.
+
+        None if the template does not leave them as they are, but for white space around them.
+        """
+        marked = [{**message, "content": f"{_MARK}{i}{_MARK}"} for i, message in enumerate(messages)]
+        try:
+            rendered = self.render(marked, add_generation_prompt=add_generation_prompt)
+        except ModelError:
+            return None
+        parts = re.split(f"{_MARK}([0-9]+){_MARK}", rendered)  # of the template, and between them numbers of messages
+        for cleaned in (str, str.strip):
+            contents = [cleaned(message["content"]) for message in messages]
+            pieces = [contents[int(part)] if i % 2 else part for i, part in enumerate(parts)]
+            if "".join(pieces) == text:
+                ends = list(itertools.accumulate(map(len, pieces)))
+                return list(zip(ends[:-1:2], ends[1::2], strict=True))
+        return None
 
     @functools.cached_property
     def _compiled(self) -> jinja2.Template:

@@ -115,6 +115,61 @@ class Tokenizer:
         """A fresh stream for one answer."""
         return PieceStream(self._pieces)
 
+    def conversation(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True
+    ) -> tuple[str, list[int]]:
+        """A conversation as the model was trained to see it: its text, and its tokens.
+
+        What messages say is text: special tokens that are written out in it begin and end no turns, as they would in
+        the text's own `encode`. Arguments and errors as `chat`.
+        """
+        text = self.chat(messages, add_generation_prompt=add_generation_prompt)
+        if not self._mention_special(messages):
+            return text, self.encode(text, bos=False)  # the template writes the first token itself
+        broken = [self._broken(message) for message in messages]
+        # A template compares roles with those that it knows, so that they are not looked for in its text.
+        named = [
+            {**other, "content": message.get("content", "")} for message, other in zip(messages, broken, strict=True)
+        ]
+        text = self.chat(named, add_generation_prompt=add_generation_prompt)
+        contents = self._chat_template.contents_in(text, named, add_generation_prompt=add_generation_prompt)
+        if contents is None:
+            text = self.chat(broken, add_generation_prompt=add_generation_prompt)
+            return text, self.encode(text, bos=False)
+        return text, self._with_literal(text, contents)
+
+    def _with_literal(self, text: str, contents: Sequence[tuple[int, int]]) -> list[int]:
+        """The tokens of a text; a special token that does not lie wholly outside its contents becomes mere text."""
+        found = self._core.encode(text, add_special_tokens=False)
+        ids: list[int] = []
+        for token_id, (start, end) in zip(found.ids, found.offsets, strict=True):
+            written = text[start:end].strip()  # a special token may take white space around it along
+            start += text[start:end].find(written)
+            meant = (start, start + len(written))
+            said = token_id in self._special and any(a < meant[1] and meant[0] < b for a, b in contents)
+            ids += self.encode(written, special=False, bos=False) if said else [token_id]
+        return ids
+
+    @functools.cached_property
+    def _special(self) -> dict[int, str]:
+        return {
+            number: token.content for number, token in self._core.get_added_tokens_decoder().items() if token.special
+        }
+
+    def _mention_special(self, messages: Sequence[Mapping[str, str]]) -> bool:
+        """Does a message, or do contents put together, have the text of a special token in it?"""
+        texts = [value for message in messages for value in message.values()]
+        texts.append("".join(message.get("content", "") for message in messages))
+        return any(special in text for special in self._special.values() for text in texts)
+
+    def _broken(self, message: Mapping[str, str]) -> dict[str, str]:
+        """The message with no special token in it: there is a character without width in those that there were."""
+        broken = dict(message)
+        for special in sorted(self._special.values(), key=len, reverse=True):
+            for key, value in broken.items():
+                broken[key] = value.replace(special, f"{special[:1]}\u200b{special[1:]}")
+        return broken
+
     def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The text that the model was trained to see for a conversation.
 
@@ -125,8 +180,12 @@ class Tokenizer:
         Raises:
             ModelError: the model has no template, or the template does not take these messages.
         """
+        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+
+    @property
+    def _chat_template(self) -> ChatTemplate:
         if self._template is None:
             raise ModelError(
                 f"{self._name} has no chat template: it is a base model. Use --raw to complete plain text."
             )
-        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._template

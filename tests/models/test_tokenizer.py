@@ -67,14 +67,6 @@ def pieces(trained) -> Tokenizer:
 # -- the same tokens as others ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def both(real_model) -> tuple[Tokenizer, Any]:
-    """SmolLM2's tokenizer, ours and Transformers' own conversion of the same file."""
-    from transformers import AutoTokenizer
-
-    return open_tokenizer(str(real_model)), AutoTokenizer.from_pretrained(real_model.parent, gguf_file=real_model.name)
-
-
 @pytest.mark.real_model
 def test_the_real_tokenizer_gives_the_tokens_of_transformers(both):
     ours, theirs = both
