@@ -6,6 +6,7 @@ which then replays: a cache that does not arrive costs time and no token.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from exo_lab.core.tensor import Tensor
     from exo_lab.node.holds import Hold
     from exo_lab.node.shelf import Shelf
+
+log = logging.getLogger(__name__)
 
 MAX_ARRIVING = 64  # requests whose caches are coming in
 SILENCE_S = 60.0  # between two layers of one; the requester does not wait so long, and then frees it
@@ -54,11 +57,14 @@ class Handovers:
         self._arriving: dict[str, _Arriving] = {}
 
     def handle(self, message: HandOver | Cache, tensor: Tensor | None) -> Outgoing:
-        """What is to be sent because of a message. Never raises an `ExoError`."""
+        """What is to be sent because of a message. Whatever goes wrong is told to the requester; nothing is raised."""
         try:
             return self._give(message) if isinstance(message, HandOver) else self._take(message, tensor)
-        except ExoError as exc:
+        except Exception as exc:
             self.forget(message.request)
+            self._shelf.end(message.request)
+            if not isinstance(exc, ExoError):
+                log.exception("node %s: a cache of %s could not be moved", self._node, message.request)
             replayable = not isinstance(exc, PlanError | GenerationError | StaleEpoch)  # these would come again
             return [failure(message.request, message.spec, NodeLost(str(exc)) if replayable else exc, self._node)]
 

@@ -95,7 +95,8 @@ class Recovery:
         self._node.ring.post(Abandon(plan, wire))
         job = _Job(plan, model, why)
         job.retry = failover.may_retry(error, request.tries)
-        if not job.retry and node != self._node.id:
+        # Who does not hold the plan any more can load another one.
+        if not job.retry and node != self._node.id and not isinstance(error, StaleEpoch):
             job.bad.add(node)
         try:
             loop.call_soon_threadsafe(self._join, job, request)

@@ -125,8 +125,7 @@ class Ring:
             self._safely(self._undelivered.frame, unsent)
         if self._running and self._may_compute():
             self._safely(self._compute, self._steps.pop())
-        self.stages.shelf.tend(self._timing.idle_session_s, self._timing.retire_after_s)
-        self.handovers.tend()
+        self._safely(self._tend, self._timing)
         for ended in self.stages.shelf.farewells():
             self._safely(self._tell_requester, ended)
 
@@ -135,6 +134,10 @@ class Ring:
         others = self._steps.pop_alike(first[0], more) if (more := self.stages.room_for_more(*first)) else []
         self._emit(self.stages.run(first, *others))
         self.echoes.prompt = False
+
+    def _tend(self, timing: Timing) -> None:
+        self.stages.shelf.tend(timing.idle_session_s, timing.retire_after_s)
+        self.handovers.tend()
 
     def _may_compute(self) -> bool:
         return len(self._steps) > 0 and not self._outbox.full

@@ -258,6 +258,18 @@ def test_memory_that_runs_out_before_a_step_is_computed_ends_a_request_and_not_t
     asyncio.run(check())
 
 
+def test_a_mistake_of_ours_while_tidying_up_does_not_end_the_data_thread():
+    async def check():
+        async with cluster(2) as made:
+            await made.load((2, 2))
+            broken, real = breaking(KeyError("ours")), made[0].stages.shelf.tend
+            made[0].stages.shelf.tend = lambda *seconds: broken() or real(*seconds)
+            await until(lambda: made.count("broken") == 1, "it is counted")
+            assert await made.answer() == made.expected()
+
+    asyncio.run(check())
+
+
 def test_a_mistake_of_ours_with_one_step_costs_that_step_and_not_the_node():
     async def check():
         async with cluster(2) as made:

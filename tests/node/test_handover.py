@@ -113,6 +113,26 @@ def test_who_has_no_cache_to_give_says_so():
     asyncio.run(check())
 
 
+def test_a_cache_that_an_engine_cannot_take_in_is_told_at_once_and_nothing_is_left_of_it():
+    async def check():
+        async with cluster(2) as made:
+            forger = Forger(made, await made.load((2, 2)))
+            engine = made.engines["n0"][0]
+
+            def full(session, kv):
+                raise RuntimeError("out of memory")
+
+            engine.import_kv = full
+            for number in range(2):
+                forger.send(0, forger.cache(number), layer())
+            failed = await forger.answer()
+            assert (failed.error, failed.message) == ("NodeLost", "out of memory")
+            await made.free_of_sessions()
+            assert made.count("broken") == 0
+
+    asyncio.run(check())
+
+
 def test_caches_that_come_in_are_bounded():
     async def check():
         async with cluster(2) as made:
