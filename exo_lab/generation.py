@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from exo_lab.core.errors import Cancelled, ExoError, GenerationError
-from exo_lab.core.following import Over, Step
-from exo_lab.core.status import GenerationStats, TokenEvent
+from exo_lab.core.following import Over
+from exo_lab.core.status import TokenEvent
 from exo_lab.core.stops import first_stop, held_back
+from exo_lab.figures import stats_of, step_of
 from exo_lab.hearing import ears
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from exo_lab.core.following import Follower
     from exo_lab.core.messages import FinishReason
     from exo_lab.core.record import RunRecord
+    from exo_lab.core.status import GenerationStats
     from exo_lab.node.session import Arrival, Request
 
 POLL_S = 0.1  # a waiting caller wakes so often, so that Interrupt gets through
@@ -114,29 +115,8 @@ class Generation:
     @property
     def stats(self) -> GenerationStats:
         """Measured figures, at any time."""
-        request, tokens = self._request, self.tokens
-        first = tokens[0].at_s if tokens else None
-        decode_s = tokens[-1].at_s - tokens[0].at_s if len(tokens) > 1 else 0.0
-        computed: defaultdict[str, float] = defaultdict(float)
-        for event in tokens:
-            for timing in event.timings:
-                computed[timing.node] += timing.compute_s
         end = self._ended_at if self._ended_at is not None else self._clock()
-        return GenerationStats(
-            request=request.id,
-            model=request.plan.model,
-            plan=request.plan,
-            prompt_tokens=len(request.prompt),
-            prompt_tokens_reused=request.reused,
-            tokens=len(tokens),
-            ttft_s=first,
-            total_s=end - request.started_at,
-            tokens_per_s=(len(tokens) - 1) / decode_s if decode_s > 0 else None,
-            prefill_tokens_per_s=(len(request.prompt) - request.reused) / first if first else None,
-            stage_compute_s=tuple((node, computed[node]) for node in request.plan.devices if node in computed),
-            finish=self._finish,
-            notices=self.notices,
-        )
+        return stats_of(self._request, self.tokens, self._finish, end)
 
     def record(self) -> RunRecord:
         """What was asked and what has come, with plan, devices and versions: to be kept, and replayed."""
@@ -170,11 +150,20 @@ class Generation:
                 break
         return events
 
+    def _more(self, given: int) -> list[TokenEvent]:
+        """Tokens after the first `given`, waiting a little for one; whoever cancels takes some too."""
+        if given == len(self.tokens):
+            self.poll()
+        return self.tokens[given:]
+
     def events(self) -> Iterator[TokenEvent]:
         """Token by token; raises the error at the end, if there was one. Leaving the loop early cancels."""
+        given = len(self.tokens)
         try:
-            while not self.done:
-                yield from self.poll()
+            while not self.done or given < len(self.tokens):
+                more = self._more(given)
+                given += len(more)
+                yield from more
         finally:
             if not self.done:
                 self.cancel()
@@ -189,9 +178,12 @@ class Generation:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Text pieces without blocking the loop. Cancelling the task cancels the generation on every node."""
+        given = len(self.tokens)
         try:
-            while not self.done:
-                for event in await asyncio.to_thread(self.poll):
+            while not self.done or given < len(self.tokens):
+                more = await asyncio.to_thread(self._more, given)
+                given += len(more)
+                for event in more:
                     if event.text:
                         yield event.text
         finally:
@@ -255,7 +247,7 @@ class Generation:
             timings=token.timings,
         )
         self.tokens.append(event)
-        self._follow(self._step(event))
+        self._follow(step_of(self._request, self.tokens, self.began_at_s))
         for ear in self._ears:
             ear.token(self.id, event)
         if cut is not None:
@@ -281,20 +273,6 @@ class Generation:
             self._follow(Over(request=self.id, model=model, finish=reason, tokens=len(self.tokens), total_s=total_s))
             for ear in self._ears:
                 ear.ended(self.stats)
-
-    def _step(self, event: TokenEvent) -> Step:
-        request = self._request
-        return Step(
-            request=self.id,
-            plan=request.plan,
-            began_at_s=self.began_at_s,
-            index=event.index,
-            since_s=self.tokens[-2].at_s if event.index else 0.0,
-            at_s=event.at_s,
-            prompt_tokens=len(request.prompt),
-            reused_tokens=request.reused,
-            timings=event.timings,
-        )
 
     def __repr__(self) -> str:
         return f"<Generation {self.id}: {len(self.tokens)} tokens, {self._finish or 'running'}>"

@@ -18,6 +18,7 @@ LAYERS = {
     "telemetry": 1,
     "node": 2,
     "generation": 3,
+    "figures": 3,
     "hearing": 3,
     "launch": 3,
     "cluster": 3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from exo_lab.cluster.asking import Question, prepare
 from exo_lab.cluster.catalogue import tokenizer_of
@@ -30,6 +31,7 @@ class Answers(Models, Exports):
 
     def __init__(self) -> None:
         super().__init__()
+        self._asked: WeakValueDictionary[str, Generation] = WeakValueDictionary()  # by request
         self._drafted: tuple[str, str, Draft] | None = None  # (its name, the model's digest, loaded)
 
     def generate(
@@ -92,7 +94,7 @@ class Answers(Models, Exports):
         self.node.recovery.shapes[reference.digest] = loaded.config
         params, tokenizer = question.sampling, question.tokenizer
         request = self.node.submit(loaded.plan, question.ids, params, tokenizer.eos, timeout_s, helper)
-        return Generation(
+        made = self._asked[request.id] = Generation(
             request,
             tokenizer.stream(),
             prompt=question.text,
@@ -102,6 +104,23 @@ class Answers(Models, Exports):
             follow=self.follow,
             recorder=Recorder(self.node, request, reference.digest, params.stop),
         )
+        return made
+
+    def stop(self, request: str | None = None) -> int:
+        """End one answer that was asked here, or all of them, whether somebody reads them or not. Any thread.
+
+        Returns:
+            How many were not at their end.
+        """
+        running = {one.id: one for one in self.node.ring.requests if not one.over.is_set()}
+        unread = {id_: one for id_, one in tuple(self._asked.items()) if not one.done}
+        ended = {id_ for id_ in (*running, *unread) if request in (None, id_)}
+        for id_ in ended:
+            if id_ in unread:
+                unread[id_].cancel()
+            else:
+                self.node.cancel(running[id_])
+        return len(ended)
 
     def _tokenizer(self, loaded: LoadedModel) -> Tokenizer:
         return tokenizer_of(self.node, self.node.models[loaded.plan.model])

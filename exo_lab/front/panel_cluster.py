@@ -76,12 +76,7 @@ class ClusterView:
 
     def cancel(self, request: str | None) -> int:
         """End one generation, or all."""
-        running = [
-            one for one in self.cluster.node.ring.requests if request in (None, one.id) and not one.over.is_set()
-        ]
-        for one in running:
-            self.cluster.node.cancel(one)
-        return len(running)
+        return self.cluster.stop(request)
 
     def acknowledge(self, alert: str) -> None:
         """Tell the node whose alert it is."""

@@ -82,6 +82,13 @@ await step('an answer streams into the panel', async () => {
   assert.match(await figures(), /loaded \(plan 1\).*tok\/s/);
 });
 
+await step('an answer that is read in Python comes to the panel too', async () => {
+  await run(
+    `import exo_lab\nfor piece in exo_lab.current().generate("${PROMPT}", max_tokens=17):\n    print(piece, end="")`
+  );
+  await says('17 tokens');
+});
+
 await step('stop in the middle of a cell', async () => {
   await run('%%exo --max-tokens 2000\nTell a very long story about a river.', { wait: false });
   const stop = page.locator(`${PANEL}button:has-text("Stop")`);
@@ -231,6 +238,11 @@ await step('the heatmap follows the answers, stands still on Pause, and is saved
 await step('a node is lost', async () => {
   await run('%exo down kernel-2');
   await says('kernel-2 is gone');
+});
+
+await step('reload the extension', async () => {
+  await run('%reload_ext exo_lab');
+  await says('exo_lab is loaded in this kernel, and the kernel is in no cluster yet.');
 });
 
 await step('restart the kernel and come back', async () => {

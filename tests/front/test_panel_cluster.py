@@ -191,6 +191,25 @@ def test_an_answer_that_is_read_in_a_loop_is_heard_of_from_start_to_end(pair, ea
     assert ear.heard == [("start", generation.id, epoch), *tokens, ("end", count)]
 
 
+def test_an_answer_that_nobody_reads_is_heard_to_end_when_it_is_stopped(pair, view, ear):
+    generation = pair[0].generate("the cat", raw=True, max_tokens=4)
+    assert eventually(lambda: generation._request.over.is_set())
+    assert view.cancel(generation.id) == 1
+    assert ear.heard[-1] == ("end", 4)
+    assert view.cancel(None) == 0
+
+
+def test_who_reads_an_answer_that_is_stopped_elsewhere_gets_what_had_come(pair, view):
+    generation = pair[0].generate("the cat", raw=True, max_tokens=400)
+    pieces = []
+    for piece in generation:
+        pieces.append(piece)
+        if len(pieces) == 2:
+            assert view.cancel(generation.id) == 1
+    assert "".join(pieces) == generation.text
+    assert generation.finish == "cancelled"
+
+
 def test_an_answer_goes_along_with_a_change_and_is_heard_to_go_on_over_the_new_plan(pair, view, ear):
     generation = pair[0].generate("the cat", raw=True, max_tokens=400)
     while len(generation.tokens) < 3:
