@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exo_lab.core.errors import ConfigError, DoesNotFit
 from exo_lab.core.topology import link
+from exo_lab.node.failover import parts
 from exo_lab.planning.choose import choose
 from exo_lab.planning.cost import predict
 from exo_lab.planning.links import links_of
@@ -244,6 +245,22 @@ def test_after_a_failure_the_ring_stalls_until_it_is_noticed_and_loaded_then_rep
     replayed = [span for span in made.spans if span.kind == "prefill" and span.start_s > middle]
     assert {span.position for span in replayed} == {0}
     assert [event.device for event in made.events[:2]] == ["b", "b"]
+
+
+def test_a_replay_takes_the_steps_that_a_node_takes_for_it_the_prompt_in_chunks_and_each_drawn_token_by_itself():
+    task = ring("abc", sessions=1)
+    middle = run(task, [(300, 40)], strategy="uniform").sessions[0].token_s[20]
+    made = run(task, [(300, 40)], strategy="uniform", changes=(Fail(at_s=middle, device="b"),), notice_s=0.7)
+    when, plan = made.plans[-1]
+    (session,) = made.sessions
+    drawn = sum(at < when for at in session.token_s)
+    assert 20 <= drawn < 25
+    steps = list(parts(range(300), range(drawn), plan.chunk))
+    computed = [span for span in made.spans if span.device == plan.devices[0] and span.start_s >= when]
+    replay = [span for span in computed if span.kind in ("prefill", "decode")][: len(steps)]
+    assert [span.position for span in replay] == [position for position, _ in steps]
+    assert [span.kind for span in replay] == ["prefill"] * 3 + ["decode"] * drawn
+    assert session.token_s[drawn] - when >= sum(span.end_s - span.start_s for span in replay)
 
 
 def test_when_what_is_left_cannot_hold_the_model_the_request_says_what_is_short():

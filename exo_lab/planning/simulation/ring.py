@@ -55,14 +55,16 @@ class Ring:
 
     # -- what a request does ---------------------------------------------------------------------------------
 
-    def prefill(self, session: int, tokens: int) -> None:
-        """All chunks of a prompt, one behind the other."""
-        for job in chunks(session, tokens, self.plan.chunk):
-            self._enter(0, job)
+    def prefill(self, session: int, prompt: int, drawn: int = 0) -> None:
+        """All chunks of a prompt, one behind the other; in a replay each drawn token by itself after them."""
+        for job in chunks(session, prompt, self.plan.chunk):
+            self._enter(0, job if drawn == 0 else job._replace(final=False))
+        for offset in range(drawn):
+            self.decode(session, prompt + offset, prompt, final=offset + 1 == drawn)
 
-    def decode(self, session: int, position: int, looks_at: float) -> None:
-        """One token."""
-        self._enter(0, Job(session, position, 1, looks_at, prompt=False, final=True))
+    def decode(self, session: int, position: int, looks_at: float, *, final: bool = True) -> None:
+        """One token. `final`: the next one is drawn."""
+        self._enter(0, Job(session, position, 1, looks_at, prompt=False, final=final))
 
     # -- what happens to devices -----------------------------------------------------------------------------
 

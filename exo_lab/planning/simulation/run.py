@@ -143,7 +143,7 @@ class _Run:
         else:
             session.replays += 1
         assert self.ring is not None
-        self.ring.prefill(session.number, session.length)
+        self.ring.prefill(session.number, session.prompt, len(session.token_s))
 
     def _token(self, number: int) -> None:
         session = self.live[number]
