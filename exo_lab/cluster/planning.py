@@ -14,6 +14,7 @@ from exo_lab.core.topology import topology
 from exo_lab.core.wire import Wire
 from exo_lab.node import planner
 from exo_lab.node.failover import computing_alike
+from exo_lab.planning.advice import with_advice
 from exo_lab.planning.choose import choose
 from exo_lab.planning.chunks import usual_chunk, with_chunk
 from exo_lab.planning.problem import PROMPT_TOKENS, Mix, Objective, Problem
@@ -146,6 +147,8 @@ def preview(cluster: Models, config: ModelConfig, wish: Wish, alike: Plan | None
         plan = with_wires(problem, plan)
         plan = with_chunk(problem, plan, wish.chunk)
     problem = msgspec.structs.replace(problem, chunk=plan.chunk)
+    if alike is None:
+        plan = with_advice(problem, plan)
     return PlanPreview(config=config, plan=plan, devices=devices), problem
 
 
