@@ -27,6 +27,7 @@ FLAGS = (
     "-O3", "-shared", "-fPIC", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mf16c", "-mfma",
 )  # fmt: skip
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "f16c", "fma")
+OPENMP = "libgomp.so.1"
 COMPILE_TIMEOUT_S = 60.0
 
 _pointer, _integer, _int, _float = ctypes.c_void_p, ctypes.c_longlong, ctypes.c_int, ctypes.c_float
@@ -58,22 +59,43 @@ class Native(NamedTuple):
 @functools.cache
 def state() -> Native:
     """Find or make the library. Never raises: without it things are slower, not wrong."""
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
-        return Native(None, f"{SWITCH} is off")
-    missing = _missing_instructions()
-    if missing:
-        return Native(None, missing)
-    compiler = next((found for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name
-                     and (found := shutil.which(name))), None)  # fmt: skip
-    if compiler is None:
-        return Native(None, "there is no C compiler; install gcc or clang, and decoding is faster")
-    threaded = _shares_openmp()
+    compiler, why_not = _compiler(), obstacle()
+    if why_not:
+        return Native(None, why_not)
     try:
-        return Native(_load(_compiled(compiler, (*FLAGS, "-fopenmp") if threaded else FLAGS)), "", threaded)
+        threaded = _with_threads(compiler) if _shares_openmp() else None
+        return Native(_load(threaded or _compiled(compiler, FLAGS)), "", threaded is not None)
     except subprocess.CalledProcessError as exc:
         return Native(None, f"{compiler} cannot compile the kernels: {exc.stderr.strip()[-300:]}")
     except (OSError, subprocess.TimeoutExpired, AttributeError) as exc:
         return Native(None, f"the kernels could not be compiled or loaded: {exc}")
+
+
+def is_for_this_machine() -> bool:
+    """Could there be kernels on such a machine, whatever is installed on it?"""
+    return not _missing_instructions()
+
+
+def obstacle() -> str:
+    """Why there are no kernels, as far as that is known without PyTorch and without compiling; empty if nothing is."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no", "false"):
+        return f"{SWITCH} is off"
+    without = "there is no C compiler; install gcc or clang, and decoding is faster"
+    return _missing_instructions() or ("" if _compiler() else without)
+
+
+def _compiler() -> str:
+    names = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return next((found for name in names if name and (found := shutil.which(name))), "")
+
+
+def _with_threads(compiler: str) -> Path | None:
+    """The library with PyTorch's OpenMP in it; None where the compiler has none, or another one (clang has its own)."""
+    try:
+        made = _compiled(compiler, (*FLAGS, "-fopenmp"))
+    except subprocess.CalledProcessError:
+        return None
+    return made if OPENMP.encode() in made.read_bytes() else None
 
 
 def _missing_instructions() -> str:
@@ -95,7 +117,7 @@ def _shares_openmp() -> bool:
     if "OpenMP" not in torch.__config__.parallel_info():
         return False
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-    return any(line.endswith("/libgomp.so.1") for line in maps.splitlines())
+    return any(line.endswith(f"/{OPENMP}") for line in maps.splitlines())
 
 
 def cache_folder() -> Path:

@@ -71,6 +71,23 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(cache, monkey
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.parametrize("openmp", ["none", "its own"])
+def test_a_compiler_without_pytorchs_openmp_makes_kernels_of_one_thread(cache, monkeypatch, tmp_path, openmp):
+    """As clang does: it may lack the library that -fopenmp asks for, or link another than PyTorch's."""
+    if not native._shares_openmp():
+        pytest.skip("this PyTorch has no OpenMP to share")
+    own = tmp_path / "clang"
+    body = 'case "$a" in -fopenmp) ' + ("echo no -lomp >&2; exit 1" if openmp == "none" else "continue") + ";; esac"
+    own.write_text(
+        f'#!/bin/sh\nn=$#\nfor a; do {body}\n set -- "$@" "$a"; done\nshift $n\nexec {native._compiler()} "$@"\n'
+    )
+    own.chmod(0o755)
+    monkeypatch.setenv("CC", str(own))
+    found = fresh()
+    assert found.library is not None
+    assert not found.threaded
+
+
 def test_a_compiler_that_makes_rubbish_is_no_disaster(cache, monkeypatch, tmp_path):
     rubbish = tmp_path / "cc"
     rubbish.write_text('#!/bin/sh\nfor last; do :; done\necho rubbish > "$last"\n')

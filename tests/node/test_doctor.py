@@ -23,8 +23,9 @@ from exo_lab.discovery.services_memory import MemoryServices
 from exo_lab.discovery.tailnet import NoTailscale, TailPeer, TailStatus
 from exo_lab.discovery.tailscale import CONTROL_PORT
 from exo_lab.discovery.udp import UdpDiscovery
+from exo_lab.engines import native
 from exo_lab.node.doctor import STEPS, Facts, doctor, examine, gather, rows
-from exo_lab.node.doctor.facts import KnownPeer, Way
+from exo_lab.node.doctor.facts import Kernels, KnownPeer, Way, kernels_here
 from exo_lab.node.doctor.trust import PROTOCOL
 from exo_lab.transport.frames import KIND_DATA, Malformed, decode
 from exo_lab.transport.keys import Identity
@@ -105,6 +106,9 @@ ILL = {
     "seen and not met": (
         but(peers=(), problems=("box (UDP on eth0): tcp://10.0.0.2:4000 did not answer within 3 s",)),
         "handshake", "announces itself at tcp://10.0.0.2:4000", "did not answer within 3 s",
+    ),
+    "no compiler": (
+        but(kernels=Kernels(why_not="there is no C compiler")), "kernels", "no C compiler: quantised", "restart",
     ),
     "another cluster": (
         udp(other_clusters={"10.0.0.9": "neighbour"}), "keys", "neighbour at 10.0.0.9", "exo-lab token",
@@ -210,7 +214,33 @@ class NoTail:
         return NoTailscale("not here", True)
 
 
-EDGES = {"look": lambda: (ETH, LO), "ask": NoTail()}
+EDGES = {"look": lambda: (ETH, LO), "ask": NoTail(), "kernels": lambda: None}
+
+
+@pytest.mark.parametrize(
+    ("kernels", "says"),
+    [
+        (Kernels(made=True), "are in use"),
+        (Kernels(), "compiled when a model is loaded first"),
+        (Kernels(possible=False, why_not="the kernels are for Linux"), "for Linux: quantised models run"),
+    ],
+)
+def test_kernels_that_are_there_or_cannot_be_are_nothing_to_mend(kernels, says):
+    (found,) = [one for one in examine(but(kernels=kernels)) if one.step == "kernels"]
+    assert found.verdict == "ok"
+    assert says in found.seen
+    assert not found.do
+
+
+def test_kernels_that_are_switched_off_or_cannot_be_made_say_why(monkeypatch):
+    monkeypatch.setattr(native, "is_for_this_machine", lambda: True)
+    monkeypatch.setattr(native, "_missing_instructions", lambda: "")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv(native.SWITCH, raising=False)
+    assert "install gcc" in kernels_here().why_not
+    monkeypatch.setenv(native.SWITCH, "off")
+    assert kernels_here().why_not == f"{native.SWITCH} is off"
 
 
 def test_a_machine_that_is_no_node_is_looked_at_too():

@@ -29,6 +29,7 @@ STEPS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     trust.identity,
     machine.clocks,
     network.tailscale,
+    machine.kernels,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from exo_lab.discovery.mdns import MdnsDiscovery
 from exo_lab.discovery.tailnet import NoTailscale, Tailscale, TailStatus
 from exo_lab.discovery.tailscale import CONTROL_PORT, Asks, TailscaleDiscovery
 from exo_lab.discovery.udp import UdpDiscovery
+from exo_lab.engines import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +56,14 @@ class KnownPeer(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float = 0.0
 
 
+class Kernels(msgspec.Struct, frozen=True, kw_only=True):
+    """Our own kernels. `made`: they are there; `possible`: on such a machine they could be."""
+
+    made: bool = False
+    possible: bool = True
+    why_not: str = ""
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything at one moment. `control` is empty if there is no node; `listening` is None if it was not tried."""
 
@@ -70,6 +80,18 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tailscale_wanted: bool = False
     tailscale_port: int = CONTROL_PORT
     wall_clock_s: float = 0.0
+    kernels: Kernels | None = None  # None: without PyTorch there is nothing to say
+
+
+def kernels_here() -> Kernels | None:
+    """Our own kernels, as far as that takes no time: they are made when a model is loaded first."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    possible, why_not = native.is_for_this_machine(), native.obstacle()
+    if why_not or not native.state.cache_info().currsize:
+        return Kernels(possible=possible, why_not=why_not)
+    state = native.state()
+    return Kernels(made=state.library is not None, why_not=state.why_not)
 
 
 async def gather(
@@ -80,6 +102,7 @@ async def gather(
     lan: Lan | None = None,
     ask: Asks | None = None,
     wall_clock: Callable[[], float] = time.time,
+    kernels: Callable[[], Kernels | None] = kernels_here,
 ) -> Facts:
     """Look at everything; takes a few seconds at most, and changes nothing. On the node's own loop.
 
@@ -90,13 +113,17 @@ async def gather(
         lan: how datagrams travel.
         ask: says who is in the tailnet; asked whether or not Tailscale is used.
         wall_clock: seconds since the epoch.
+        kernels: looks at our own kernels; called in a thread.
     """
     ours = await first_look(look)
     control = node.card.control if node is not None else ""
     discoveries = tuple(node.parts.discoveries) if node is not None else ()
     tailscale = next((one for one in discoveries if isinstance(one, TailscaleDiscovery)), None)
-    heard, listening, tailnet = await asyncio.gather(
-        echoes(ours, lan or SocketLan()), _listening(node), (ask or Tailscale()).status()
+    heard, listening, tailnet, made = await asyncio.gather(
+        echoes(ours, lan or SocketLan()),
+        _listening(node),
+        (ask or Tailscale()).status(),
+        asyncio.to_thread(kernels),
     )
     return Facts(
         interfaces=ours,
@@ -112,6 +139,7 @@ async def gather(
         tailscale_wanted=tailscale is not None,
         tailscale_port=tailscale.port if tailscale is not None else CONTROL_PORT,
         wall_clock_s=wall_clock(),
+        kernels=made,
     )
 
 

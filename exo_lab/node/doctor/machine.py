@@ -113,3 +113,23 @@ def clocks(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield Finding(step="clock", verdict="ok", seen=f"{now}; nodes do not depend on it")
+
+
+def kernels(facts: Facts) -> Iterator[Finding]:
+    """Do quantised models run through our own kernels, as quick as they can?"""
+    found = facts.kernels
+    if found is None:
+        return
+    slower = "quantised models run with PyTorch's operators, which is slower"
+    if not found.possible:
+        yield Finding(step="kernels", verdict="ok", seen=f"{found.why_not}: {slower}")
+    elif found.why_not:
+        yield Finding(
+            step="kernels",
+            verdict="warn",
+            seen=f"{found.why_not}: {slower}",
+            do="Mend that, if it matters, and restart the kernel; answers are right without.",
+        )
+    else:
+        when = "are in use for quantised models" if found.made else "are compiled when a model is loaded first"
+        yield Finding(step="kernels", verdict="ok", seen=f"our own kernels {when}")
