@@ -255,19 +255,22 @@ class Ring:
     # -- sending -----------------------------------------------------------------------------------------
 
     def _emit(self, outgoing: Sequence[Outgoing]) -> None:
-        """Send a step's results; what is for this node skips the network."""
+        """Send the results of steps; what is for this node skips the network. One that breaks holds up no other."""
         for item in outgoing:
-            match item:
-                case ToNode(node=node, message=message, tensor=tensor):
-                    self._to_node(node, message, tensor)
-                case ToAddress(node=node, address=address, message=message):
-                    if address == self.port.address:
-                        self._message(message, None)
-                    else:
-                        way = self._address_of(node, False)  # that leads to it from here, which it cannot know
-                        self._outbox.send(way or address, message)
-                case Later(make=make):
-                    self._emit(make())
+            self._safely(self._send, item)
+
+    def _send(self, item: Outgoing) -> None:
+        match item:
+            case ToNode(node=node, message=message, tensor=tensor):
+                self._to_node(node, message, tensor)
+            case ToAddress(node=node, address=address, message=message):
+                if address == self.port.address:
+                    self._message(message, None)
+                else:
+                    way = self._address_of(node, False)  # that leads to it from here, which it cannot know
+                    self._outbox.send(way or address, message)
+            case Later(make=make):
+                self._emit(make())
 
     def _to_node(self, node: str, message: Step | HandOver | Cache | Cancel, tensor: Tensor | None) -> None:
         if node == self.node:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from exo_lab.core.messages import Step
 from exo_lab.engines import convert, native
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.node.steps import StepQueue
-from tests.node.clusters import cluster, over, tokens_of, until
+from tests.node.clusters import FAST, cluster, over, tokens_of, until
 from tests.tiny import tiny_config, tiny_source
 
 PROMPTS = [tuple(range(3 + number, 9 + 2 * number)) for number in range(6)]
@@ -89,6 +90,30 @@ def test_a_token_that_cannot_be_handed_on_is_its_requests_affair_and_the_batch_i
                     assert await tokens_of(request) == expected
             assert broken
             assert made.count("batch broke") == 0
+            await made.free_of_sessions()
+
+    asyncio.run(check())
+
+
+def test_a_token_that_cannot_be_told_is_asked_for_again_and_the_others_of_its_batch_are_told():
+    async def check():
+        timing = msgspec.structs.replace(FAST, stalled_after_s=0.3)
+        async with cluster(2, timing=timing, **quantised()) as made:
+            await made.load((2, 2))
+            alone = [await made.answer(**asked(number)) for number in range(4)]
+            chooser, broken = made[1].stages._chooser, []
+            real = chooser._tell
+
+            def tell(one, drawn, compute_s, handling_s, together):
+                if together > 1 and not broken:
+                    broken.append(one.step.request)
+                    raise ValueError("a mistake of ours")
+                return real(one, drawn, compute_s, handling_s, together)
+
+            chooser._tell = tell
+            requests = [made.ask(**asked(number)) for number in range(4)]
+            assert [await tokens_of(request) for request in requests] == alone
+            assert [request.id for request in requests if request.notices] == broken
             await made.free_of_sessions()
 
     asyncio.run(check())

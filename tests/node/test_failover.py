@@ -284,7 +284,8 @@ def test_a_stage_that_loses_sight_of_another_says_so_to_who_waits_for_both():
 
 def test_who_could_not_be_reached_is_left_out_and_not_who_says_so():
     async def check():
-        async with cluster(4) as made:
+        timing = msgspec.structs.replace(FAST, send_timeout_s=0.5)
+        async with cluster(4, timing=timing) as made:
             plan = await made.load((1, 1, 2), (1, 2, 3))
             send = made[2].ring._outbox._port.send
 
