@@ -20,6 +20,7 @@ from exo_lab.core.topology import Link
 PANEL_PROTOCOL = 2
 TARGET = "exo_lab.panel"  # the comm target that the kernel registers and the front end opens
 VIEW_MIME = "application/vnd.exo-lab.view+json"  # a view in an output, see `OutputView`
+CHARTS_MIME = "application/vnd.exo-lab.charts+json"  # live charts, see `LiveCharts`
 REQUEST_BYTES = 64 * 1024  # no request is larger
 RENEW_S = 20
 SILENT_S = 60
@@ -245,3 +246,9 @@ class OutputView(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: StatusEvent
     answer: PastAnswer | None = None
     follow: bool = False
+
+
+class LiveCharts(msgspec.Struct, frozen=True, kw_only=True):
+    """Live charts in a cell's output, beside the widget that draws them: the version of the BokehJS that it needs."""
+
+    bokeh: str

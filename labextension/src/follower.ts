@@ -8,6 +8,7 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { ConsolePanel, IConsoleTracker } from '@jupyterlab/console';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
+import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { mentionsExo } from './link';
@@ -54,10 +55,20 @@ export class Follower {
     return this._notebooks?.find(one => one.id === id) ?? null;
   }
 
+  /** Every notebook and console. */
+  hosts(): ReadonlyArray<Host> {
+    return [...(this._notebooks?.filter(() => true) ?? []), ...(this._consoles?.filter(() => true) ?? [])];
+  }
+
   /** The notebook or console that contains a node, for views in outputs. */
   hostAt(node: Node): Host | null {
     const contains = (host: Host): boolean => host.node.contains(node);
     return this._notebooks?.find(contains) ?? this._consoles?.find(contains) ?? null;
+  }
+
+  /** What draws the outputs of a notebook or console. */
+  rendermimeOf(host: Host): IRenderMimeRegistry {
+    return isNotebook(host) ? host.content.rendermime : host.console.rendermime;
   }
 
   /** The connection to the kernel of a notebook or console; null while it has none. */

@@ -3,6 +3,7 @@
 export const PANEL_PROTOCOL = 2;
 export const TARGET = 'exo_lab.panel';
 export const VIEW_MIME = 'application/vnd.exo-lab.view+json';
+export const CHARTS_MIME = 'application/vnd.exo-lab.charts+json';
 export const REQUEST_BYTES = 65536;
 export const RENEW_S = 20;
 export const SERVER_PROTOCOL = 1;
@@ -563,4 +564,15 @@ export interface Lesson {
   readonly name: string;
   readonly title: string;
   readonly notebook: string;
+}
+
+/** Live charts in a cell's output, beside the widget that draws them: the version of the BokehJS that it needs. */
+export interface LiveCharts {
+  readonly bokeh: string;
+}
+
+/** BokehJS of the server's own Bokeh, which need not be the kernel's: `version` tells. */
+export interface BokehAnswer {
+  readonly version: string;
+  readonly script: string;
 }

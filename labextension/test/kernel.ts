@@ -68,6 +68,14 @@ export class FakeKernel {
   supportsSubshells = true;
   loaded = true;
   comms: FakeComm[] = [];
+  status = 'idle';
+  /** Ids of its widgets. */
+  widgets: string[] = [];
+
+  async requestCommInfo(): Promise<object> {
+    const comms = Object.fromEntries(this.widgets.map(id => [id, {}]));
+    return Promise.resolve({ content: { status: 'ok', comms } });
+  }
 
   createComm(): FakeComm {
     const comm = new FakeComm(this);

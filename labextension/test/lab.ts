@@ -49,6 +49,16 @@ class FakeSessionContext {
   }
 }
 
+/** Draws each output as its MIME type. */
+export class FakeRendermime {
+  createRenderer(mime: string): Widget {
+    const made = new Widget();
+    return Object.assign(made, {
+      renderModel: async (): Promise<void> => Promise.resolve(void (made.node.textContent = mime))
+    });
+  }
+}
+
 export class FakeHost extends Widget {
   constructor(name: string, kernel: FakeKernel | null = new FakeKernel()) {
     super();
@@ -58,7 +68,7 @@ export class FakeHost extends Widget {
 
   readonly sessionContext = new FakeSessionContext();
   readonly cells: { sharedModel: { getSource: () => string } }[] = [];
-  readonly content = { model: { cells: this.cells }, activeCell: null };
+  readonly content = { model: { cells: this.cells }, activeCell: null, rendermime: new FakeRendermime() };
   readonly injected: string[] = [];
   readonly console = {
     inject: async (code: string): Promise<void> => Promise.resolve(void this.injected.push(code))
@@ -80,6 +90,10 @@ class FakeTracker {
 
   has(widget: Widget): boolean {
     return this.widgets.includes(widget as FakeHost);
+  }
+
+  filter(fits: (widget: FakeHost) => boolean): FakeHost[] {
+    return this.widgets.filter(fits);
   }
 
   find(fits: (widget: FakeHost) => boolean): FakeHost | undefined {

@@ -110,10 +110,13 @@ def types_text() -> str:
     writer.struct(answers.ServerFacts)
     writer.struct(answers.DoctorAnswer)
     writer.struct(answers.LessonsAnswer)
+    writer.struct(messages.LiveCharts)
+    writer.struct(answers.BokehAnswer)
     constants = (
         f"export const PANEL_PROTOCOL = {messages.PANEL_PROTOCOL};\n"
         f"export const TARGET = {_quote(messages.TARGET)};\n"
         f"export const VIEW_MIME = {_quote(messages.VIEW_MIME)};\n"
+        f"export const CHARTS_MIME = {_quote(messages.CHARTS_MIME)};\n"
         f"export const REQUEST_BYTES = {messages.REQUEST_BYTES};\n"
         f"export const RENEW_S = {messages.RENEW_S};\n"
         f"export const SERVER_PROTOCOL = {answers.SERVER_PROTOCOL};\n"

@@ -83,6 +83,12 @@ def test_a_lesson_opens_from_the_launcher_as_a_copy_of_ones_own(tmp_path):
 
 @pytest.mark.kernels
 @pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
+def test_a_page_that_is_loaded_again_goes_on_live(lab, tmp_path):
+    node("ui-tests/reload.mjs", *lab, str(tmp_path))
+
+
+@pytest.mark.kernels
+@pytest.mark.timeout(WITHIN_S + START_WITHIN_S)
 def test_a_page_of_telemetry_does_not_grow_once_its_history_is_full(lab):
     heap_mb = json.loads(node("ui-tests/memory.mjs", *lab, "200", "4"))["heap_mb"]
     print(heap_mb)

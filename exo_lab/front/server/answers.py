@@ -74,6 +74,13 @@ class LessonsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     lessons: tuple[Lesson, ...] = ()
 
 
+class BokehAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """BokehJS of the server's own Bokeh, which need not be the kernel's: `version` tells."""
+
+    version: str
+    script: str
+
+
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="facts"):
     """What the web socket pushes: at once, and whenever nodes or models change."""
 

@@ -1,7 +1,7 @@
 """The routes: authenticated, authorised, JSON. Thin; what they say is found out by `looking`, off the loop.
 
-`GET exo-lab/api/{version,nodes,models,doctor,lessons}` and the web socket `exo-lab/api/watch`. Nothing a request says
-reaches a file name.
+`GET exo-lab/api/{version,nodes,models,doctor,lessons,bokeh}` and the web socket `exo-lab/api/watch`. Nothing a
+request says reaches a file name.
 """
 
 from __future__ import annotations
@@ -107,6 +107,16 @@ class LessonsHandler(_Answering):
         return looking.lessons
 
 
+class BokehHandler(_Answering):
+    """BokehJS, for a page that shows charts and was not there when the kernel sent it."""
+
+    question = "bokeh"
+
+    def work(self) -> Callable[[], msgspec.Struct]:
+        """See `looking`."""
+        return looking.bokeh
+
+
 class WatchHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
     """Facts at once and on every change, for as long as somebody listens."""
 
@@ -148,6 +158,7 @@ HANDLERS = {
     "models": ModelsHandler,
     "doctor": DoctorHandler,
     "lessons": LessonsHandler,
+    "bokeh": BokehHandler,
     "watch": WatchHandler,
 }
 

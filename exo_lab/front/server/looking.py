@@ -5,6 +5,8 @@ Every function here blocks; `errands` runs them off the server's loop. Nothing i
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import platform
 from pathlib import Path
@@ -13,6 +15,7 @@ import exo_lab
 from exo_lab import __version__
 from exo_lab.core.errors import ConfigError
 from exo_lab.front.server.answers import (
+    BokehAnswer,
     CachedModel,
     DoctorAnswer,
     KnownNode,
@@ -23,6 +26,8 @@ from exo_lab.front.server.answers import (
     ServerFacts,
     VersionAnswer,
 )
+
+BOKEHJS = ("bokeh", "bokeh-widgets")
 
 
 def version() -> VersionAnswer:
@@ -104,3 +109,13 @@ def lessons() -> LessonsAnswer:
         first = "".join(json.loads(text)["cells"][0]["source"]).splitlines()[0]
         found.append(Lesson(name=path.stem, title=first.lstrip("# "), notebook=text))
     return LessonsAnswer(lessons=tuple(found))
+
+
+def bokeh() -> BokehAnswer:
+    """BokehJS with its controls, from the server's own Bokeh, which is not imported. Empty if there is none."""
+    found = importlib.util.find_spec("bokeh")
+    if found is None or found.origin is None:
+        return BokehAnswer(version="", script="")
+    folder = Path(found.origin).parent / "server" / "static" / "js"
+    parts = [(folder / f"{name}.min.js").read_text(encoding="utf-8") for name in BOKEHJS]
+    return BokehAnswer(version=importlib.metadata.version("bokeh"), script="\n".join(parts))

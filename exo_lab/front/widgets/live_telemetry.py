@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from exo_lab.front import html
 from exo_lab.front.files import write_file
 from exo_lab.front.panel_cluster import ClusterView
+from exo_lab.front.panel_messages import CHARTS_MIME, LiveCharts
 from exo_lab.front.roster import Roster
 from exo_lab.front.view import View
 from exo_lab.front.widgets.history import METRICS, History, Metric, with_rules
@@ -72,7 +75,7 @@ class Telemetry(View):
         self._charts: Charts | None = None
         self._shown: Any = None  # the widget that is in an output
         self._display_id = f"exo-{uuid4().hex}"
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sampler = Sampler(_Watched(cluster), self.history, self._push, self._freeze, every_s=every_s)
         self._sampler.look()  # so that there is something to show at once
         self._sampler.start()
@@ -121,24 +124,22 @@ class Telemetry(View):
     def _ipython_display_(self) -> None:
         where = place()
         if where != "jupyter" or not self.running:
-            _publish(self._still(where), self._display_id, update=False)
+            _publish(self._still(where), self._display_id)
             return
         with self._lock:
             if self._shown is not None:  # shown again: the one before would be fed for ever
                 _end(self._shown)
             widget, self._charts = self._draw()
             self._shown = widget
-        live = widget._repr_mimebundle_() or {}
-        _publish({**live, **self._still(where)}, self._display_id, update=False)
+        _publish({**_charts_bundle(), **(widget._repr_mimebundle_() or {}), **self._still(where)}, self._display_id)
 
     def _draw(self) -> tuple[Any, Charts]:
-        from jupyter_bokeh.widgets import BokehModel
-
         from exo_lab.front.widgets.charts import Charts
+        from exo_lab.front.widgets.live_bokeh import LiveBokeh
 
         _load_bokeh()
         charts = Charts(self.history, self._roster(), self.metrics)
-        return BokehModel(charts.layout), charts
+        return LiveBokeh(charts.layout, self._lock), charts
 
     def _push(self, now: Moment) -> None:
         """In the sampler's thread, which is the only one that writes once charts are shown."""
@@ -208,8 +209,15 @@ def _end(widget: Any) -> None:
         document.clear()
 
 
+def _charts_bundle() -> dict[str, Any]:
+    """For our extension, which gives BokehJS to a page that came too late for `_load_bokeh`."""
+    import bokeh
+
+    return {CHARTS_MIME: msgspec.to_builtins(LiveCharts(bokeh=bokeh.__version__))}
+
+
 def _load_bokeh() -> None:
-    """BokehJS into the page, without the network. The output that carries it is emptied again: it has 1.6 MB."""
+    """BokehJS into the page that is there, without the network. Its output is emptied again: it has 1.6 MB."""
     from bokeh.io import output_notebook
     from bokeh.resources import Resources
     from IPython.utils.capture import capture_output
@@ -218,11 +226,11 @@ def _load_bokeh() -> None:
         output_notebook(Resources(mode="inline", components=["bokeh", "bokeh-widgets"]), hide_banner=True)
     for made in captured.outputs:
         display_id = f"exo-{uuid4().hex}"
-        _publish(made.data, display_id, update=False, metadata=made.metadata)
+        _publish(made.data, display_id, metadata=made.metadata)
         _publish({"text/html": "", "text/plain": ""}, display_id, update=True)
 
 
-def _publish(data: dict[str, Any], display_id: str, *, update: bool, metadata: Any = None) -> None:
+def _publish(data: dict[str, Any], display_id: str, *, update: bool = False, metadata: Any = None) -> None:
     from IPython.display import publish_display_data
 
     publish_display_data(data, metadata or {}, transient={"display_id": display_id}, update=update)

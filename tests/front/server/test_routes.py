@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import bokeh
 import msgspec
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from exo_lab import __version__
 from exo_lab.discovery.loopback import Entry
 from exo_lab.front.server.answers import (
+    BokehAnswer,
     DoctorAnswer,
     LessonsAnswer,
     ModelsAnswer,
@@ -40,6 +42,7 @@ REST = {
     "models": ModelsAnswer,
     "doctor": DoctorAnswer,
     "lessons": LessonsAnswer,
+    "bokeh": BokehAnswer,
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -116,6 +119,9 @@ def test_a_route_answers_typed_json_with_a_token(server, route, shape):
             assert "smollm2-135m" in answer.fetchable
         case DoctorAnswer():
             assert answer.findings
+        case BokehAnswer():
+            assert answer.version == bokeh.__version__
+            assert answer.script.count("factory(") >= 2  # BokehJS, and its controls
 
 
 def test_the_web_socket_is_closed_without_a_token_and_to_foreign_pages(server):

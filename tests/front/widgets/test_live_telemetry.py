@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
+import bokeh
 import pytest
 
 from exo_lab import hearing
 from exo_lab.cluster import Cluster
 from exo_lab.core.errors import NotConnected
 from exo_lab.core.watching import Watching, with_thresholds
+from exo_lab.front.panel_messages import CHARTS_MIME
 from exo_lab.front.widgets import live_telemetry, place, telemetry
 from exo_lab.node.parts import NodeOptions
 from exo_lab.transport.keys import new_token
@@ -73,6 +76,7 @@ def test_in_jupyter_it_is_live_beside_its_picture_and_becomes_one_at_the_end(clu
     live = outputs.all[0][0]
     assert "application/vnd.jupyter.widget-view+json" in live
     assert "text/html" in live
+    assert live[CHARTS_MIME] == {"bokeh": bokeh.__version__}
     made.close()
     made.close()
     last, display_id, update = outputs.all[-1]
@@ -121,6 +125,58 @@ def test_a_paused_one_goes_on_measuring(cluster, outputs, monkeypatch):
     made._sampler.look()
     assert made._charts.drawn_to == made.history.moments[-1].at
     assert len(made._charts.source.data["at"]) == len(made.history.moments)
+
+
+def test_a_page_that_comes_later_gets_what_was_measured_until_then(cluster, outputs, monkeypatch):
+    monkeypatch.setattr(live_telemetry, "place", lambda: "jupyter")
+    made = telemetry(cluster)
+    made._sampler.stop()
+    made._sampler._over.clear()
+    made._sampler._thread = threading.current_thread()
+    made._ipython_display_()
+    for _ in range(3):
+        made._sampler.look()
+    looks = [json.dumps(one.at * 1e3) for one in made.history.moments]
+    assert len(looks) == 4
+    first, now = (state["render_bundle"] for state in (made._shown.get_state("render_bundle"), made._shown.get_state()))
+    assert [look in first for look in looks] == [True, False, False, False]
+    assert all(look in now for look in looks)
+
+
+@pytest.mark.parametrize("missed", range(3))
+def test_a_page_that_comes_in_the_middle_of_a_change_hears_of_all_that_follow(cluster, outputs, monkeypatch, missed):
+    made = telemetry(cluster)
+    made._sampler.stop()
+    widget, charts = made._draw()
+    told: list[str] = []
+    monkeypatch.setattr(widget, "send", lambda content: told.append(content["payload"]))
+    try:
+        for at in range(5):
+            charts.source.stream({name: [float(at)] for name in charts.source.data})
+    finally:
+        live_telemetry._end(widget)
+    heard = told[missed:]
+    contents = [json.loads(heard[i + 2]) for i in range(0, len(heard) - 2, 3)]  # as BokehJS's Receiver counts
+    streamed = [dict(one["events"][0]["data"]["entries"]) for one in contents]
+    assert [one["at"] for one in streamed][-4:] == [[1.0], [2.0], [3.0], [4.0]]
+
+
+def test_what_a_page_repeats_of_the_data_is_not_taken_for_more_of_it(cluster, outputs, monkeypatch):
+    monkeypatch.setattr(live_telemetry, "place", lambda: "jupyter")
+    made = telemetry(cluster)
+    made._sampler.stop()
+    widget, charts = made._draw()
+    try:
+        source, before = charts.source, dict(charts.source.data)
+        streamed = {"kind": "ColumnsStreamed", "model": source.ref, "data": {"at": [1.0]}, "rollover": None}
+        replaced = {"kind": "ModelChanged", "model": source.ref, "attr": "data", "new": {"at": [1.0]}}
+        paused = {"kind": "ModelChanged", "model": charts.pause.ref, "attr": "active", "new": True}
+        for said in (streamed, replaced, paused):
+            widget._handle_custom_msg({"event": "jsevent", **said}, [])
+        assert dict(source.data) == before
+        assert charts.pause.active
+    finally:
+        live_telemetry._end(widget)
 
 
 def test_a_csv_is_written_where_it_is_asked_for(cluster, outputs, tmp_path):
