@@ -141,10 +141,16 @@ class TorchEngine:
     def _resolve(self, source: WeightSource) -> str:
         if self._wanted_dtype != "auto":
             return self._wanted_dtype
-        matrices = [source.weight(f"blk.{self.shard.start}.{name}") for name in tensors.MATRICES]
-        if self.device.type == "cpu" and any(quant.bits(weight) for weight in matrices):
+        # Of the whole model: a shard whose own layers are stored otherwise computes as every other cut would have it.
+        kinds = {kind for layer in source.config.layer_kinds for kind, _ in layer}
+        if not kinds:
+            names = [
+                f"blk.{index}.{name}" for index in range(self.shard.start, self.shard.end) for name in tensors.MATRICES
+            ]
+            kinds = {source.weight(name).kind for name in names}
+        if self.device.type == "cpu" and quant.block_rows() and kinds & quant.CONVERTERS.keys():
             return "quantised"
-        return "float32" if all(weight.kind == "F32" for weight in matrices) else "bfloat16"
+        return "float32" if kinds == {"F32"} else "bfloat16"
 
     def _session(self, session: str) -> KvCache:
         cache = self._sessions.get(session)

@@ -15,6 +15,7 @@ import msgspec
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.plan import LEAST_CHUNK, MOST_CHUNK
 from exo_lab.planning.cost import predict
+from exo_lab.planning.footprint import form_of
 from exo_lab.planning.problem import PREFILL_CHUNK
 from exo_lab.planning.text import count_text, seconds_text
 
@@ -28,17 +29,13 @@ if TYPE_CHECKING:
 
 SIZES = (PREFILL_CHUNK, 96, 64, 48, 32)
 SMALL_CHUNK = 32
-MOST_KEPT_BITS = 9  # of a weight in the file, scales and all: such weights stay quantised in memory
 GAIN = 1.02  # predicted, of the time to the first token, before another size than the usual one is worth it
 
 
 def usual_chunk(config: ModelConfig, dtype: str, engine: str, devices: Iterable[Device]) -> int:
     """Tokens of a piece if nobody says otherwise: small where quantised weights are computed with on processors."""
-    weights = config.flops_per_token_per_layer / 2 * config.n_layers
-    kept = 0 < 8 * sum(config.layer_bytes) < MOST_KEPT_BITS * weights
-    ours = dtype in ("auto", "quantised") and engine in ("auto", "torch")
-    on_processors = all(device.computes_on in ("", "cpu") for device in devices)
-    return SMALL_CHUNK if kept and ours and on_processors else PREFILL_CHUNK
+    forms = [form_of(config, device, dtype, engine) for device in devices]
+    return SMALL_CHUNK if forms and all(form is not None and form.keeps for form in forms) else PREFILL_CHUNK
 
 
 def with_chunk(problem: Problem, plan: Plan, wish: int | Literal["auto"] | None) -> Plan:

@@ -115,6 +115,20 @@ def test_a_head_and_a_layer_that_the_kernels_do_not_take_keep_the_bits_as_well()
         assert np.array_equal(quantised(source, cuts).logits(asked, chunk=chunk), alone), (chunk, cuts)
 
 
+def test_a_layer_without_any_weights_that_are_kept_computes_alike_in_every_cut():
+    config = tiny_config("llama", n_layers=4)
+    four, six = (tiny_source(config, seed=4, kind=kind) for kind in ("Q4_1", "F16"))
+    other = {name: weight for name, weight in six.weights.items() if name.startswith("blk.2.")}
+    weights = {**four.weights, **other}
+    source = TinySource(with_sizes(config, weights, "Q4_1"), weights)
+    asked = ids(40)
+    rings = [Ring(source, lambda: TorchEngine("auto", "cpu", 1), cuts) for cuts in ((), (2,), (2, 3), (1, 2, 3))]
+    assert {stage.info.dtype for ring in rings for stage in ring.stages} == {"quantised"}
+    for chunk in (1, 32):
+        whole, *cut = (ring.logits(asked, chunk=chunk, session=str(chunk)) for ring in rings)
+        assert all(np.array_equal(logits, whole) for logits in cut), chunk
+
+
 def test_pieces_of_a_prompt_run_the_same_for_every_cut_where_some_layers_are_left_to_pytorch():
     config = tiny_config("qwen2", n_layers=4)
     four, half = (tiny_source(config, seed=4, kind=kind) for kind in ("Q4_1", "F16"))

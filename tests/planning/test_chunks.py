@@ -45,12 +45,13 @@ def test_one_node_keeps_whole_chunks_and_a_ring_gets_pieces_that_fill_it():
 
 def test_small_pieces_are_usual_where_quantised_weights_stay_so_on_processors():
     four, sixteen = (config_of("Llama 3.1 8B", kind) for kind in ("Q4_0", "BF16"))
-    processors = [device("a", computes_on="cpu"), device("b")]
+    processors = [device(name, computes_on="cpu") for name in "ab"]
     assert usual_chunk(four, "auto", "auto", processors) == SMALL_CHUNK
     assert usual_chunk(sixteen, "auto", "auto", processors) == PREFILL_CHUNK
     assert usual_chunk(four, "bfloat16", "auto", processors) == PREFILL_CHUNK
     assert usual_chunk(four, "auto", "numpy", processors) == PREFILL_CHUNK
-    assert usual_chunk(four, "auto", "auto", [*processors, device("c", computes_on="cuda:0")]) == PREFILL_CHUNK
+    for other in (device("c", computes_on="cuda:0"), device("c")):
+        assert usual_chunk(four, "auto", "auto", [*processors, other]) == PREFILL_CHUNK
 
 
 def test_who_says_nothing_gets_the_usual_pieces_and_no_remark():
