@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exo_lab.front.picture import Held, Member, Picture
 
 NODES = ("#", "node", "state", "layers held", "chip", "memory free", "load", "emulated")
-LINKS = ("from", "to", "kind", "latency", "bandwidth", "figures", "emulated")
+LINKS = ("from", "to", "kind", "latency", "bandwidth", "figures", "way", "emulated")
 RIGHT = ("memory free", "load", "latency", "bandwidth")
 ALONE = "No node is in reach. Start one with exo-lab node, or %exo up in a notebook; exo-lab doctor looks for reasons."
 
@@ -139,6 +139,7 @@ class TopologyView(View):
                 "" if edge.latency_s is None else show_seconds(edge.latency_s),
                 "" if edge.bandwidth_bytes_per_s is None else show_bandwidth(edge.bandwidth_bytes_per_s),
                 UNMEASURED if edge.latency_s is None else "measured",
+                clean(edge.description, 60),
                 clean(edge.emulated, 60),
             )
             for edge in sorted(self.picture.links, key=lambda edge: (ends(edge), edge.kind))
@@ -146,14 +147,15 @@ class TopologyView(View):
 
 
 def link_words(edge: Link) -> str:
-    """Such as "loopback, 0.18 ms, 1.2 GB/s (measured)"."""
+    """Such as "ethernet, 0.18 ms, 1.2 GB/s (measured), mDNS on eth0"."""
     figures = [
         "" if edge.latency_s is None else show_seconds(edge.latency_s),
         "" if edge.bandwidth_bytes_per_s is None else show_bandwidth(edge.bandwidth_bytes_per_s),
     ]
     measured = ", ".join(filter(None, figures))
     emulated = f", emulated: {clean(edge.emulated, 60)}" if edge.emulated else ""
-    return f"{edge.kind}, {f'{measured} (measured)' if measured else UNMEASURED}{emulated}"
+    way = f", {clean(edge.description, 60)}" if edge.description else ""
+    return f"{edge.kind}, {f'{measured} (measured)' if measured else UNMEASURED}{way}{emulated}"
 
 
 def _state(state: str, *, short: bool = False) -> str:

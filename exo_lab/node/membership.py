@@ -29,7 +29,8 @@ FORGET_AFTER_S = 120.0  # a lost peer stays visible so long
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """One other node. `heard_at` is when it last spoke, `gone_at` when it said goodbye or ended.
 
-    `way` is the control address by which it is reached, if that is another than its card says; `kind` what link it is.
+    `way` is the control address by which it is reached, if that is another than its card says; `kind` what link it is,
+    `interface` this machine's end of it, `found_by` who saw it.
     """
 
     card: NodeCard
@@ -37,6 +38,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: float
     way: str = ""
     kind: LinkKind = "unknown"
+    interface: str = ""
     found_by: str = ""
     latency_s: float | None = None
     load: float | None = None
@@ -56,6 +58,12 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     def control(self) -> str:
         """Where it answers."""
         return self.way or self.card.control
+
+    @property
+    def way_in_words(self) -> str:
+        """How it is reached, such as "mDNS on eth0" or "peers.toml, peer 'box'"."""
+        said = not self.interface or self.interface in self.found_by.split()
+        return self.found_by if said else f"{self.found_by} on {self.interface}"
 
     @property
     def data(self) -> str:
@@ -92,6 +100,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     way: str
     kind: LinkKind
     found_by: str
+    interface: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +170,8 @@ def step(members: Members, event: Event) -> Members:
                     heard_at=now,
                     way=known.way,
                     kind=known.kind,
-                    found_by=known.found_by if known.way else found_by,
+                    interface=known.interface,
+                    found_by=known.found_by if known.way or known.kind != "unknown" else found_by,
                     latency_s=known.latency_s,
                 ),
             )
@@ -171,6 +181,7 @@ def step(members: Members, event: Event) -> Members:
                 peer,
                 way="" if way == peer.card.control else way,
                 kind=event.kind,
+                interface=event.interface,
                 found_by=event.found_by,
                 latency_s=peer.latency_s if way == peer.control else None,
             )

@@ -112,6 +112,7 @@ class Peers:
             latency_s=latency_s,
             bandwidth_bytes_per_s=None if figures is None else figures.bandwidth_bytes_per_s,
             measured_at=0.0 if latency_s is None else to_wall_clock + peer.heard_at,
+            description=peer.way_in_words,
             emulated="; ".join(
                 f"{device.name}: {device.emulated_link}"
                 for device in (self.card.device, peer.card.device)
@@ -201,7 +202,7 @@ class Peers:
     def _take_better_ways(self) -> None:
         """A better link to a peer came in sight, or the one in use went out of it."""
         for peer, way in self._ways.better(self.members):
-            self.apply(m.Reached(id=peer, way=way.address, kind=way.kind, found_by=way.source))
+            self.apply(m.Reached(id=peer, way=way.address, kind=way.kind, found_by=way.source, interface=way.interface))
 
     def hear(self, card: NodeCard, found_by: str) -> None:
         """Somebody introduced itself.

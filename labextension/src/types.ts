@@ -366,7 +366,8 @@ export interface Forecast {
 /**
  * A link between two devices. `a <= b` always: use `link()` to make one.
  *
- * `latency_s` is one way; None means not measured. `measured_at` is seconds since the epoch (UTC).
+ * `latency_s` is one way; None means not measured. `measured_at` is seconds since the epoch (UTC). `description`: how
+ * one of its ends came by it, for people ("mDNS on eth0").
  */
 export interface Link {
   readonly a: string;

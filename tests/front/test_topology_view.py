@@ -31,7 +31,7 @@ def known(members=None) -> Topology:
     links = [
         link(a, b, kind="loopback", latency_s=0.00018, bandwidth_bytes_per_s=1.2e9, measured_at=5.0),
         link(b, c, kind="loopback", latency_s=0.0002),
-        link(a, c, kind="wifi"),
+        link(a, c, kind="wifi", description="mDNS on wlan0"),
         link(a, ME, kind="loopback", latency_s=0.0003),
     ]
     return topology([Sighting(device=member) for member in members], links)
@@ -48,7 +48,7 @@ def test_the_tree_has_every_node_with_its_layers_and_every_link_at_both_of_its_e
     assert "1 kernel-1" in text
     assert "holds emb, 0–12" in text  # noqa: RUF001 - an en dash is meant
     assert text.count("loopback, 180 µs, 1.20 GB/s (measured)") == 2
-    assert text.count("wifi, not measured") == 2
+    assert text.count("wifi, not measured, mDNS on wlan0") == 2
     assert text.count("emulated: memory 96 MB, 2x slower") == 1
     assert "shell-" not in text
 
@@ -58,6 +58,7 @@ def test_tables_have_a_row_a_node_and_a_row_a_link():
     lines = view.text().splitlines()
     assert len(lines) == 1 + 1 + 3 + 1 + 1 + 3
     assert "not measured" in lines[-2]
+    assert "mDNS on wlan0" in lines[-2]
     assert "alive" in lines[2]
 
 
@@ -69,6 +70,7 @@ def test_json_says_everything_with_units_and_no_figure_where_none_was_measured()
     ]
     wifi = next(edge for edge in told["links"] if edge["kind"] == "wifi")
     assert wifi["latency_s"] is None
+    assert wifi["description"] == "mDNS on wlan0"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9])
@@ -96,6 +98,14 @@ def test_an_empty_neighbourhood_says_what_to_do():
     assert "exo-lab node" in view.text()
     assert "exo-lab node" in view.html()
     assert view.svg() == ""
+
+
+def test_how_a_peer_says_that_a_link_was_found_cannot_break_out_of_html_or_lines():
+    a, b = (member.id for member in scenes.devices()[:2])
+    edges = topology(known().sightings, [link(a, b, kind="wifi", description="<script>\n\x1b[31m")])
+    view = TopologyView(seen(known=edges))
+    assert "<script>" not in view.html()
+    assert "\x1b" not in view.text()
 
 
 def test_names_of_peers_cannot_break_out_of_html_or_lines():

@@ -41,6 +41,31 @@ def test_a_peer_is_reached_as_its_card_says_until_another_way_is_known():
     assert (peer.kind, peer.found_by) == ("ethernet", "UDP on eth0")
 
 
+def test_a_way_says_who_saw_it_and_on_which_interface():
+    assert members().peers["box"].way_in_words == "said hello"
+    for way, words in ((ETH, "UDP on eth0"), (FILE, "peers.toml, peer 'box'")):
+        assert members(CARD, reached(way, interface=way.interface)).peers["box"].way_in_words == words
+    loopback = Found(address=CARD.control, source="loopback registry", interface="lo", kind="loopback")
+    again = m.Heard(card=CARD, found_by="said hello", now=1.0)
+    peer = members(CARD, reached(loopback, interface="lo"), again).peers["box"]
+    assert peer.way_in_words == "loopback registry on lo"
+
+
+def test_a_live_link_is_described_by_the_way_in_use():
+    async def check():
+        async with cluster(2) as made:
+            (edge,) = made[0].topology.links
+            assert edge.description == made[0].members.peers[made[1].id].way_in_words != ""
+            peer = made[1].id
+            made[0].peers.apply(
+                m.Reached(id=peer, way="tcp://10.0.0.2:4000", kind="ethernet", found_by="mDNS", interface="eth0")
+            )
+            (edge,) = made[0].topology.links
+            assert (edge.kind, edge.description) == ("ethernet", "mDNS on eth0")
+
+    asyncio.run(check())
+
+
 def test_a_way_stays_when_the_same_card_comes_again_and_goes_with_a_new_one():
     again = m.Heard(card=CARD, found_by="said hello", now=1.0)
     assert members(CARD, reached(ETH), again).peers["box"].control == ETH.address
