@@ -9,6 +9,7 @@ import type { JupyterFrontEnd } from '@jupyterlab/application';
 import type { ConsolePanel, IConsoleTracker } from '@jupyterlab/console';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import type { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import type { Kernel } from '@jupyterlab/services';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { mentionsExo } from './link';
@@ -71,10 +72,17 @@ export class Follower {
     return isNotebook(host) ? host.content.rendermime : host.console.rendermime;
   }
 
-  /** The connection to the kernel of a notebook or console; null while it has none. */
+  /** The connection to the kernel of a notebook or console; null while it has none that takes comms. */
   connectionOf(host: Host): Connection | null {
-    const kernel = host.sessionContext.session?.kernel ?? null;
-    return kernel === null ? null : this.pool.of(kernel, titleOf(host));
+    const id = kernelOf(host)?.id;
+    // A page's second connection to a kernel takes none: a console beside a notebook shows what its notebook does.
+    for (const one of [host, ...this.hosts()]) {
+      const kernel = kernelOf(one);
+      if (kernel !== null && kernel.id === id && kernel.handleComms) {
+        return this.pool.of(kernel, titleOf(one));
+      }
+    }
+    return null;
   }
 
   /**
@@ -164,6 +172,10 @@ export class Follower {
 
 function isNotebook(host: Host): host is NotebookPanel {
   return host instanceof NotebookPanel;
+}
+
+function kernelOf(host: Host): Kernel.IKernelConnection | null {
+  return host.sessionContext.session?.kernel ?? null;
 }
 
 function titleOf(host: Host): string {

@@ -70,6 +70,18 @@ test('a cell is inserted into the notebook whose button was pressed, not into th
   expect(await follower.insert('%exo connect', true, follower.notebook('gone'))).toBe(false);
 });
 
+test('a console on the kernel of a notebook, which takes no comms, shows what the notebook does', () => {
+  const notebook = lab.notebook('a', new FakeKernel());
+  const own = follower.current;
+  const second = Object.assign(new FakeKernel(), { handleComms: false });
+  lab.console('c', second);
+  expect(follower.current).toBe(own);
+  notebook.sessionContext.take(Object.assign(new FakeKernel(), { id: 'another' }));
+  lab.go(notebook);
+  lab.console('d', second);
+  expect(follower.current).toBeNull();
+});
+
 test('an output knows the notebook or console that it stands in', () => {
   const [notebook, console] = [lab.notebook('a'), lab.console('c')];
   const output = document.createElement('div');

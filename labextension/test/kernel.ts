@@ -57,7 +57,8 @@ export class FakeKernel {
     this.info = Promise.resolve({ language_info: { name: language } });
   }
 
-  readonly id = 'kernel';
+  id = 'kernel';
+  handleComms = true;
   readonly info: Promise<{ language_info: { name: string } }>;
   readonly statusChanged = new Signal<this, string>(this);
   readonly connectionStatusChanged = new Signal<this, string>(this);
