@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy is slow, and that is nothing that a property has to say.
+settings.register_profile("exo_lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("exo_lab")
 
 
 @pytest.fixture(scope="session", autouse=True)
