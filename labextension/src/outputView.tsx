@@ -12,7 +12,7 @@ import type { Follower, Host } from './follower';
 import { GenerationView } from './generationView';
 import { HeatView } from './heatView';
 import { ClusterModel, EMPTY, reduce, State } from './model';
-import { useFrames } from './parts';
+import { Shown, useFrames } from './parts';
 import { PlacementStill, PlacementView } from './placementView';
 import { Connection } from './pool';
 import { Trans } from './text';
@@ -61,13 +61,14 @@ export class OutputWidget extends ReactWidget implements IRenderMime.IRenderer {
       return null;
     }
     return (
-      <Shown
-        output={this._output}
-        connection={this._connection}
-        shown={this.isVisible}
-        outside={this._host === null}
-        trans={this._trans}
-      />
+      <Shown.Provider value={this.isVisible}>
+        <View
+          output={this._output}
+          connection={this._connection}
+          outside={this._host === null}
+          trans={this._trans}
+        />
+      </Shown.Provider>
     );
   }
 
@@ -128,20 +129,18 @@ function isFrom(output: OutputView | null, connection: Connection): boolean {
 
 const nothing = new ClusterModel();
 
-interface ShownProps {
+interface ViewProps {
   readonly output: OutputView;
   readonly connection: Connection | null;
-  /** Somebody can see it; else what is drawn stays as it is, and as high as it is. */
-  readonly shown: boolean;
   /** It stands in no notebook and no console: only the kernel that made it is its own. */
   readonly outside: boolean;
   readonly trans: Trans;
 }
 
-function Shown(props: ShownProps): React.ReactElement {
-  const { output, connection, shown, outside, trans } = props;
+function View(props: ViewProps): React.ReactElement {
+  const { output, connection, outside, trans } = props;
   const model = connection?.link.model ?? nothing;
-  useFrames(model.changed, shown);
+  useFrames(model.changed);
   const connected = model.state.phase === 'connected' && model.state.mismatch === null;
   const live = connection !== null && connected && (!outside || isFrom(output, connection));
   const [past] = React.useState<State>(() => reduce(EMPTY, output.snapshot));

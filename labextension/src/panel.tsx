@@ -5,7 +5,7 @@ import type { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { Follower } from './follower';
-import { useSignal } from './parts';
+import { Shown, useSignal } from './parts';
 import { Actions, PanelView } from './panelView';
 import type { ServerWatch } from './serverWatch';
 import { Trans } from './text';
@@ -40,18 +40,23 @@ export class ExoPanel extends ReactWidget {
     }
   }
 
-  /** Nothing while nobody can see it: it would follow every token, and hold the server's web socket open. */
+  /** Nothing before it is seen for the first time; from then on it keeps what was chosen in it. */
   protected override render(): React.ReactElement | null {
-    return !this.isVisible ? null : (
-      <Followed
-        follower={this._follower}
-        server={this._server}
-        actions={this._actions}
-        trans={this._trans}
-        wide={this._wide}
-      />
+    this._opened ||= this.isVisible;
+    return !this._opened ? null : (
+      <Shown.Provider value={this.isVisible}>
+        <Followed
+          follower={this._follower}
+          server={this._server}
+          actions={this._actions}
+          trans={this._trans}
+          wide={this._wide}
+        />
+      </Shown.Provider>
     );
   }
+
+  private _opened = false;
 }
 
 function Followed(props: {

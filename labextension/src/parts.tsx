@@ -104,11 +104,15 @@ export function useSignal<S>(signal: ISignal<S, void>): void {
   }, [signal]);
 }
 
+/** Can anybody see what is drawn? Where not, it stays as it is and costs nothing. */
+export const Shown = React.createContext(true);
+
 /**
  * Render again when the signal is emitted, once a frame however often that is: tokens come faster than a screen shows them.
- * A page in the background has no frames. Not while `shown` is false; what was missed comes with it.
+ * A page in the background has no frames. Not while nobody can see it; what was missed comes with the next showing.
  */
-export function useFrames<S>(signal: ISignal<S, void>, shown = true): void {
+export function useFrames<S>(signal: ISignal<S, void>): void {
+  const shown = React.useContext(Shown);
   const [, again] = React.useReducer((count: number) => count + 1, 0);
   React.useEffect(() => {
     if (!shown) {

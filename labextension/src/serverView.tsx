@@ -2,7 +2,7 @@
 
 import * as React from 'react';
 
-import { useSignal } from './parts';
+import { Shown, useSignal } from './parts';
 import type { ServerWatch } from './serverWatch';
 import { clean, cleanName, Trans } from './text';
 import { KnownNode } from './types';
@@ -12,7 +12,8 @@ const SHOWN = 8;
 
 export function ServerView(props: { server: ServerWatch; trans: Trans }): React.ReactElement | null {
   const { server, trans } = props;
-  React.useEffect(() => server.watch(), [server]);
+  const shown = React.useContext(Shown);
+  React.useEffect(() => (shown ? server.watch() : undefined), [server, shown]);
   useSignal(server.changed);
   const facts = server.facts;
   if (facts === null) {

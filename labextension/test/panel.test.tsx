@@ -55,10 +55,28 @@ test('the server is asked while the panel is open, and no longer', async () => {
   expect(sockets).toHaveLength(1);
   await meanwhile(() => panel.hide());
   expect(sockets[0].closed).toBe(true);
-  expect(panel.node.innerHTML).toBe('');
   await meanwhile(() => panel.show());
   expect(sockets).toHaveLength(2);
   expect(panel.node.textContent).toContain('No kernel');
+});
+
+test('in the background it is drawn no more, keeps what was chosen, and shows what it missed afterwards', async () => {
+  const kernel = new FakeKernel();
+  lab.notebook('a', kernel);
+  await meanwhile(() => Widget.attach(panel, document.body));
+  await meanwhile(() => kernel.comm.hear(status));
+  const nodes = (): number => panel.node.querySelectorAll('.jp-ExoLab-topology tbody tr').length;
+  await meanwhile(() =>
+    [...panel.node.querySelectorAll('button')].find(one => one.textContent === 'Show as a table')?.click()
+  );
+  await meanwhile(() => panel.hide());
+  const [own] = status.status?.nodes ?? [];
+  await meanwhile(() =>
+    kernel.comm.hear({ ...status, status: status.status && { ...status.status, nodes: [own] } })
+  );
+  expect(nodes()).toBe(3);
+  await meanwhile(() => panel.show());
+  expect(nodes()).toBe(1);
 });
 
 test('however many tokens come in one frame, it is drawn once', async () => {
