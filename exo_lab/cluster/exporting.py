@@ -133,7 +133,7 @@ class Exports:
         """For a scrape, in its thread: what others say is waited for there, and the node goes on."""
         from exo_lab.telemetry.metrics import Look
 
-        counted, known = self._asked()
+        counted, known = self._others_say()
         nodes = residents(node_statuses(self.node))
         return Look(
             nodes=nodes,
@@ -144,7 +144,7 @@ class Exports:
             refused=self.node.parts.refused(),
         )
 
-    def _asked(self) -> tuple[dict[str, Stats], Topology]:
+    def _others_say(self) -> tuple[dict[str, Stats], Topology]:
         """Counts and links of all nodes; where nobody can be asked, what this node knows by itself, and a notice."""
         try:
             found = self._thread.run(ask(self.node), LOOK_TIMEOUT_S)
