@@ -141,7 +141,9 @@ def times(repeats: int, link: str) -> dict[str, Any]:
         cases = {f"prefill {one}": lambda one=one: prefill(one) for one in WIRES}
         cases |= {f"decode {one}": lambda one=one: decode(one) for one in WIRES}
         measured = interleave(cases, repeats)
-        chosen = cluster.plan(MODEL, strategy="uniform", devices=["kernel-1", "kernel-2"]).plan.wire_out_of(0)
+        chosen = cluster.plan(
+            MODEL, strategy="uniform", devices=["kernel-1", "kernel-2"], wire="auto"
+        ).plan.wire_out_of(0)
     return {"link": link, "auto": chosen, "measured": measured}
 
 

@@ -10,6 +10,7 @@ from exo_lab.engines import convert
 from exo_lab.engines.base import PREFILL_CHUNK
 from exo_lab.engines.decoder import TorchEngine
 from exo_lab.models.open import open_model
+from exo_lab.planning.chunks import SMALL_CHUNK
 
 
 class Exo:
@@ -25,8 +26,9 @@ class Exo:
     def prefill(self, ids: list[int]) -> None:
         """In the chunks that a ring uses."""
         self.engine.drop("s")
-        for start in range(0, len(ids), PREFILL_CHUNK):
-            chunk = ids[start : start + PREFILL_CHUNK]
+        size = SMALL_CHUNK if self.engine.info.dtype == "quantised" else PREFILL_CHUNK
+        for start in range(0, len(ids), size):
+            chunk = ids[start : start + size]
             want = "last" if start + len(chunk) == len(ids) else "none"
             self.engine.forward("s", convert.tokens(chunk), start, want)
 

@@ -300,7 +300,9 @@ class TorchEngine:
         return sum(cache.nbytes for cache in self._sessions.values())
 
     def close(self) -> None:
-        """Free weights and caches."""
+        """Free weights and caches, for others to see: what is free on a GPU decides what is planned."""
         self._layers.clear()
         self._sessions.clear()
         self._embedding = self._head = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

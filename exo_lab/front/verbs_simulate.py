@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from exo_lab.core.errors import ConfigError
 from exo_lab.front.gantt_view import GanttView
 from exo_lab.front.verbs_fit import configs_of, paper
+from exo_lab.planning.chunks import SMALL_CHUNK, usual_chunk
 from exo_lab.planning.problem import Problem
 from exo_lab.planning.simulation.run import simulate as run
 from exo_lab.planning.simulation.scenario import NOTICE_S, Change, Fail, Request, Scenario, SlowDown
@@ -42,6 +43,7 @@ def simulate(desk: Desk, args: Namespace) -> GanttView:
         context_tokens=args.context,
         prompt_tokens=prompt,
         sessions=args.requests if args.at_once is None else args.at_once,
+        chunk=usual_chunk(config, "auto", "auto", asked.topology.devices),
     )
     scenario = Scenario(
         problem=problem,
@@ -66,7 +68,7 @@ def _bounded(args: Namespace, prompt: int, devices: int) -> None:
     """Refuse what would take minutes; Python can ask `simulation.run` for any size."""
     if args.requests < 1:
         raise ConfigError(f"--requests must be 1 or more, got {args.requests}")
-    steps = 2 * devices * args.requests * (args.answer + math.ceil(prompt / 128))
+    steps = 2 * devices * args.requests * (args.answer + math.ceil(prompt / SMALL_CHUNK))
     if steps > MOST_STEPS:
         raise ConfigError(
             f"that is up to {steps:,} steps, and {MOST_STEPS:,} are the most here; ask for fewer requests"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exo_lab.core.pace import Measured, Pace
+from exo_lab.planning.problem import PREFILL_CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,9 @@ class Meter:
             if expected > 0:
                 self._single.add(compute_s / expected)
         elif positions >= BULK and known.prefill_layer_s is not None and not head:
-            expected = self._layers * positions * known.prefill_layer_s
+            # As `planning/layer_times` reckons: a smaller piece reads the weights as often as a whole one.
+            reading = (known.layer_s or 0.0) * max(0.0, 1 - positions / PREFILL_CHUNK)
+            expected = self._layers * (positions * known.prefill_layer_s + reading)
             if expected > 0:
                 self._bulk.add(compute_s / expected)
 

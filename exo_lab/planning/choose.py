@@ -45,4 +45,4 @@ def choose(problem: Problem, strategy: str = "ring-memory-weighted", counts: Seq
         made = _BY_NAME[strategy](problem)
     else:
         raise ConfigError(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
-    return msgspec.structs.replace(made, context_tokens=problem.context_tokens)
+    return msgspec.structs.replace(made, context_tokens=problem.context_tokens, chunk=problem.chunk)

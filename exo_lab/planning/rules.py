@@ -10,7 +10,6 @@ import msgspec
 from exo_lab.planning.cost import ACTIVATION_BYTES, predict
 from exo_lab.planning.described import DESCRIBED
 from exo_lab.planning.links import links_of
-from exo_lab.planning.problem import PREFILL_CHUNK
 from exo_lab.planning.text import count_text, seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def network_rule(problem: Problem, plan: Plan) -> tuple[Rule, ...]:
     links, made = links_of(problem.topology), predict(problem, plan)
     hops = [links.hop(a, b) for a, b in itertools.pairwise((*plan.devices, plan.devices[0]))]
     slowest = min(hops, key=lambda hop: hop.bandwidth.value)
-    chunk = min(PREFILL_CHUNK, problem.prompt_tokens) * problem.config.hidden_size * ACTIVATION_BYTES
+    chunk = min(plan.chunk, problem.prompt_tokens) * problem.config.hidden_size * ACTIVATION_BYTES
     said = any(edge.description == DESCRIBED for edge in problem.topology.links)
     origin = DESCRIBED if said else slowest.bandwidth.origin
     hop_s, token_s = seconds_text(sum(made.hop_s)), seconds_text(made.token_s)

@@ -16,6 +16,7 @@ from exo_lab.core.model import ModelConfig
 from exo_lab.core.plan import Plan
 from exo_lab.core.topology import Sighting, link, topology
 from exo_lab.planning.choose import choose
+from exo_lab.planning.chunks import usual_chunk
 from exo_lab.planning.cost import Prediction, predict
 from exo_lab.planning.rules import Rule, rules
 from exo_lab.planning.shortage import layers_that_fit
@@ -87,10 +88,10 @@ def size_up(problem: Problem, configs: Sequence[ModelConfig], *, one_more: bool 
     if not configs:
         raise ConfigError("no quantisation is asked for; name at least one")
     devices = problem.devices
-    choices = tuple(_choice(msgspec.structs.replace(problem, config=config)) for config in configs)
+    choices = tuple(_choice(_task(problem, config)) for config in configs)
     best = next((at for at, choice in enumerate(choices) if choice.fits), None)
     shown = choices[-1 if best is None else best]
-    task = msgspec.structs.replace(problem, config=shown.config)
+    task = _task(problem, shown.config)
     return Sizing(
         devices=devices,
         context_tokens=problem.context_tokens,
@@ -100,6 +101,12 @@ def size_up(problem: Problem, configs: Sequence[ModelConfig], *, one_more: bool 
         rules=rules(task, shown.plan),
         more=tuple(_one_more(problem, configs, best, device) for device in _kinds(devices)) if one_more else (),
     )
+
+
+def _task(problem: Problem, config: ModelConfig) -> Problem:
+    """The problem for another file of the model."""
+    chunk = usual_chunk(config, problem.dtype, problem.engine, problem.devices)
+    return msgspec.structs.replace(problem, config=config, chunk=chunk)
 
 
 def holds(problem: Problem) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from exo_lab.core.errors import ConfigError
 from exo_lab.core.wire import row_bytes
 from exo_lab.planning.cost import TOKEN_BYTES
@@ -48,7 +50,7 @@ class Timing:
     """
 
     def __init__(self, problem: Problem, plan: Plan) -> None:
-        self._problem, self._shards = problem, plan.shards
+        self._problem, self._shards = msgspec.structs.replace(problem, chunk=plan.chunk), plan.shards
         devices = [problem.device(device) for device in plan.devices]
         self._rates = [rates_of(problem, device) for device in devices]
         self._known: dict[tuple[int, int, float, bool], float] = {}
