@@ -15,7 +15,7 @@ import msgspec
 
 from exo_lab.cluster.pace_watch import PaceWatch
 from exo_lab.cluster.planning import problem_of, wish_behind
-from exo_lab.core.errors import ConfigError, ExoError
+from exo_lab.core.errors import ConfigError, DoesNotFit, ExoError
 from exo_lab.node import planner
 from exo_lab.planning.choose import choose
 from exo_lab.planning.cost import predict
@@ -36,6 +36,7 @@ GAIN = 1.15  # predicted tokens a second, new over old, from which on it is wort
 SETTLE_S = 1.0  # nodes must have stayed the same for so long
 LOOK_AGAIN_S = 5.0  # while other nodes are there than when the plan came
 PAUSE_S = 30.0  # between two changes of one model
+REFUSED_S = 300.0  # after one that nodes had no room for: old layers stay until the new ones are in use
 FALLBACK = "ring-memory-weighted"  # where layers were given by hand, and a node of them is gone
 
 
@@ -84,6 +85,7 @@ class Rebalancer:
         self._node = node
         self._timer: asyncio.TimerHandle | None = None
         self._changed_at: dict[str, float] = {}
+        self._refused_at: dict[str, float] = {}
         self._first: dict[str, tuple[Plan, Set[str]]] = {}  # by model: its plan, and who was there when it came
         self._paces = PaceWatch(node, lambda: self.policy, self.wish_of, self._acts)
         node.listeners.add(self._on_change)
@@ -154,6 +156,8 @@ class Rebalancer:
         made, after, before = proposal
         same = (made.devices, made.shards) == (plan.devices, plan.shards)
         paused = now - self._changed_at.get(plan.model, -PAUSE_S) < PAUSE_S
+        if self.policy == "auto" and now - self._refused_at.get(plan.model, -REFUSED_S) < REFUSED_S:
+            return  # the notice says why
         match decide(self.policy, before, after, same=same, paused=paused):
             case "nothing":
                 node.problems.settle(subject)
@@ -162,7 +166,12 @@ class Rebalancer:
             case "change":
                 self._changed_at[plan.model] = now
                 node.problems.settle(subject)
-                await node.recovery.change(plan, made, reference, "nodes came or went, and layers were shared out anew")
+                why = "nodes came or went, and layers were shared out anew"
+                try:
+                    await node.recovery.change(plan, made, reference, why)
+                except DoesNotFit:
+                    self._refused_at[plan.model] = now
+                    raise
 
     def _propose(self, plan: Plan, config: ModelConfig) -> Proposal | None:
         """Another plan by the user's wish; None if the user chose nodes or layers, and all of them are there."""

@@ -180,7 +180,7 @@ class PlanBook:
         self.plans = {**self.plans, plan.model: plan}
         self.models = {**self.models, plan.model: model}
         for key in tuple(self._installed):
-            if key.model == plan.model and key != key_of(plan):
+            if key.model == plan.model and (key.epoch, key.proposer) < plan.rank:  # a newer one may be on its way
                 self._retire(key)
         self._changed()
 

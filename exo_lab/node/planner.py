@@ -60,12 +60,12 @@ def measurements(node: Node, digest: str, dtype: str, engine: str) -> tuple[tupl
     return tuple((device, measured) for device, measured in sorted(found.items()) if measured is not None)
 
 
-def with_free_memory_now(node: Node, known: Topology, config: ModelConfig) -> Topology:
-    """The topology with the memory that is free now, and what a loaded plan of the model would give back."""
+def with_free_memory_now(node: Node, known: Topology, config: ModelConfig, *, given_back: bool = True) -> Topology:
+    """The topology with the memory that is free now, and (`given_back`) what a loaded plan of the model would free."""
     free = {peer.id: peer.memory_available_bytes for peer in node.members.alive()}
     free[node.id] = node.memory_available_bytes()
     loaded = node.plans.get(config.name)
-    held = {} if loaded is None else held_bytes(loaded, config, known)
+    held = {} if loaded is None or not given_back else held_bytes(loaded, config, known)
     return with_free_memory(known, {one: size for one, size in free.items() if size is not None}, held)
 
 

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from exo_lab.core.errors import ExoError, ModelError, NodeError, NodeLost, PeerUnreachable, PlanError, StaleEpoch
+from exo_lab.core.errors import (
+    DoesNotFit,
+    ExoError,
+    ModelError,
+    NodeError,
+    NodeLost,
+    PeerUnreachable,
+    PlanError,
+    StaleEpoch,
+)
 from exo_lab.core.topology import topology
 from exo_lab.node import failover, planner
 from exo_lab.node.holds import PlanKey, key_of
@@ -47,6 +56,7 @@ class _Job:
         self.plan, self.model, self.why = plan, model, why
         self.waiting: list[Request] = []
         self.retry = True  # the same plan once more, if everybody is there
+        self.beside = False  # plan for what is free beside the shards of the plan before, which are kept until then
         self.bad: set[str] = set()  # nodes that could not do their part
 
 
@@ -81,10 +91,11 @@ class Recovery:
 
     def stalled(self, request: Request, now: float) -> None:
         """Tokens stopped coming though everybody is there: a frame was lost on the way. On the control loop."""
-        self.take(request, NodeLost(f"no token came for {now - request.moved_at:.1f} s"), self._node.id)
+        # Nobody is lost: the same plan again, however often. Who cannot take part in it says so.
+        self.take(request, NodeLost(f"no token came for {now - request.moved_at:.1f} s"), self._node.id, again=True)
 
-    def take(self, request: Request, error: ExoError, node: str) -> bool:
-        """Take over a request that failed on `node`; False if that is for good. Any thread."""
+    def take(self, request: Request, error: ExoError, node: str, *, again: bool = False) -> bool:
+        """Take over a request that failed on `node`; False if that is for good. `again`: on its plan. Any thread."""
         loop, model = self._loop, self._node.models.get(request.plan.model)
         if loop is None or model is None or not failover.is_recoverable(error, request.tries):
             return request.suspended
@@ -94,7 +105,7 @@ class Recovery:
             return True  # it is over, or in work already
         self._node.ring.post(Abandon(plan, wire))
         job = _Job(plan, model, why)
-        job.retry = failover.may_retry(error, request.tries)
+        job.retry = again or failover.may_retry(error, request.tries)
         # Who does not hold the plan any more can load another one.
         if not job.retry and node != self._node.id and not isinstance(error, StaleEpoch):
             job.bad.add(node)
@@ -233,6 +244,9 @@ class Recovery:
             try:
                 return await self._load(job, current, devices, blamed)
             except (PlanError, ModelError) as exc:
+                if blamed and isinstance(exc, DoesNotFit) and not job.beside:
+                    job.beside, error = True, exc
+                    continue
                 # Who was asked cannot hold it: without those that said so, and then with everybody who is there.
                 widest = tuple(sorted(alive - job.bad)) == tuple(sorted(devices))
                 if widest and not set(blamed) - job.bad:
@@ -287,7 +301,7 @@ class Recovery:
         )
         return Problem(
             config=config,
-            topology=planner.with_free_memory_now(node, left, config),
+            topology=planner.with_free_memory_now(node, left, config, given_back=not job.beside),
             context_tokens=max(request.spec.total_tokens for request in job.waiting),
             sessions=len(job.waiting),
             dtype=lost.dtype,
