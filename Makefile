@@ -13,6 +13,11 @@ TORCH_INDEX ?=
 NEW_ENOUGH := import sys; sys.version_info >= (3, 11) or sys.exit("exo_lab needs Python 3.11 or newer, and %s is %d.%d. \
 	Name another one, such as PYTHON=python3.12, behind make." % ((sys.executable,) + tuple(sys.version_info[:2])))
 
+# Tests that start no cluster and look at no clock: two files at a time. Those of a browser's pictures, a wheel and a fresh
+# environment wait more than they compute.
+BESIDE := $(addprefix tests/,binder core engines models planning telemetry labextension/test_saved_notebook.py \
+	labextension/test_wheel.py)
+
 .PHONY: demo test check format bench lab install model clean help
 
 help:
@@ -46,7 +51,8 @@ demo: model
 
 test: model $(NPM_STAMP)
 	cd labextension && npm test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(BESIDE); beside=$$?; \
+		$(BIN)/python -m pytest $(addprefix --ignore=,$(BESIDE)) && exit $$beside
 
 check: $(STAMP) $(NPM_STAMP)
 	$(BIN)/ruff format --check .
