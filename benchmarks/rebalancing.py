@@ -87,7 +87,7 @@ def slow_down(cluster: Cluster, policy: str, expected: list[int]) -> dict[str, A
     plan = cluster.load(MODEL, strategy="optimal", context=TOKENS + 64).plan
     victim = max(zip(plan.shards, plan.devices, strict=True), key=lambda one: len(one[0]))[1]
     pid = cluster.node.members.peers[victim].card.pid
-    run = Run(cluster, cluster.generate(PROMPT, raw=True, max_tokens=TOKENS))
+    run = Run(cluster, cluster.generate(PROMPT, raw=True, max_tokens=TOKENS, speculate=0))
     run.take(BEFORE, within_s=WITHIN_S)
     with throttled(pid):
         slow_from, began = len(run.generation.tokens), time.perf_counter()
@@ -124,7 +124,7 @@ def measure() -> list[dict[str, Any]]:
     with Cluster(NodeOptions(name="asker", threads=1, memory_bytes=1 << 20), new_token()) as cluster:
         cluster.up(3, names=["k0", "k1", "k2"], memory=[ROOM_BYTES] * 3, threads=1)
         cluster.load(MODEL, strategy="optimal", context=TOKENS + 64)
-        reference = cluster.generate(PROMPT, raw=True, max_tokens=TOKENS)
+        reference = cluster.generate(PROMPT, raw=True, max_tokens=TOKENS, speculate=0)
         expected = [event.token for event in reference.result().tokens]
         return [slow_down(cluster, policy, expected) for policy in ("auto", "never")]
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import queue
 import signal
 import statistics
 import sys
+import threading
 import time
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.measure import report
@@ -47,10 +48,10 @@ class View(NamedTuple):
 class Watched:
     """A node in this process that says what it sees."""
 
-    def __init__(self, name: str, token: str, say: Callable[[View | float], object]) -> None:
-        say(time.monotonic())  # it begins to connect
+    def __init__(self, name: str, token: str, views: Connection) -> None:
+        views.send(time.monotonic())  # it begins to connect
         self.cluster = Cluster(NodeOptions(name=name, threads=1), token)
-        self._name, self._say = name, say
+        self._name, self._views, self._lock = name, views, threading.Lock()
         self.cluster.on_change(self._look)
         self._look("")
 
@@ -58,13 +59,15 @@ class Watched:
         del what
         node = self.cluster.node
         alive = frozenset(peer.card.device.name for peer in node.members.alive())
-        self._say(View(self._name, time.monotonic(), alive, {name: plan.rank for name, plan in node.plans.items()}))
+        with self._lock:
+            plans = {name: plan.rank for name, plan in node.plans.items()}
+            self._views.send(View(self._name, time.monotonic(), alive, plans))
 
 
-def watch(name: str, token: str, views: multiprocessing.Queue[View | float], orders: Connection) -> None:
+def watch(name: str, token: str, views: Connection, orders: Connection) -> None:
     """A process of its own, until it is told to leave or its parent is gone."""
     os.environ["EXO_LAB_PROBE"] = "off"  # measuring itself would be one more change
-    made = Watched(name, token, views.put)
+    made = Watched(name, token, views)
     try:
         orders.recv()
     except EOFError:
@@ -79,17 +82,25 @@ class Lab:
     def __init__(self) -> None:
         self.token = new_token()
         self._context = multiprocessing.get_context("spawn")
-        self._views: multiprocessing.Queue[View | float] = self._context.Queue()
+        # Each has a pipe of its own: who is killed while it writes to a shared one would silence all others.
+        self._views: list[Connection] = []
         self._began_s = 0.0
         self._processes: dict[str, tuple[BaseProcess, Connection]] = {}
         self.latest: dict[str, View] = {}
-        self.cluster = Watched("asker", self.token, self._views.put).cluster
+        self.cluster = Watched("asker", self.token, self._new_views()).cluster
+
+    def _new_views(self) -> Connection:
+        ours, theirs = self._context.Pipe(duplex=False)
+        self._views.append(ours)
+        return theirs
 
     def start(self, name: str) -> float:
         """Start a node; when it began to connect, once everybody has met."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=watch, args=(name, self.token, self._views, theirs), daemon=True)
+        views = self._new_views()
+        process = self._context.Process(target=watch, args=(name, self.token, views, theirs), daemon=True)
         process.start()
+        views.close()
         self._processes[name] = (process, ours)
         others = {"asker", *self._processes} - {name}
         self.until(lambda seen: name in seen and seen[name].alive == others, f"{name} sees everybody")
@@ -121,16 +132,24 @@ class Lab:
         """Follow what is said until it is so. TimeoutError if it is not in time."""
         end = time.monotonic() + WITHIN_S
         while not condition(self.latest):
-            try:
-                said = self._views.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                raise TimeoutError(f"not within {WITHIN_S:g} s: {what}; seen: {self.latest}") from None
-            if not isinstance(said, View):
-                self._began_s = said
-                continue
-            before = self.latest.get(said.node)
-            if before is None or (before.alive, before.plans) != (said.alive, said.plans):
-                self.latest[said.node] = said  # since when it has seen just this
+            ready = wait(self._views, max(0.0, end - time.monotonic()))
+            if not ready:
+                raise TimeoutError(f"not within {WITHIN_S:g} s: {what}; seen: {self.latest}")
+            for views in (one for one in self._views[:] if one in ready):
+                self._hear(views)
+
+    def _hear(self, views: Connection) -> None:
+        try:
+            said = views.recv()
+        except (EOFError, OSError):  # its process has ended
+            self._views.remove(views)
+            return
+        if not isinstance(said, View):
+            self._began_s = said
+            return
+        before = self.latest.get(said.node)
+        if before is None or (before.alive, before.plans) != (said.alive, said.plans):
+            self.latest[said.node] = said  # since when it has seen just this
 
     def everywhere(self, model: str) -> tuple[float, float]:
         """Wait until all see one plan of a model; when the first of them did, and the last."""
