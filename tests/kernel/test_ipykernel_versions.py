@@ -1,4 +1,4 @@
-"""The kernel's tests under every ipykernel that we say works, not only under the one that is installed.
+"""Tests of the kernel, and of a person in a browser, under every ipykernel that we say works, installed or not.
 
 Each other version is laid over the installed packages by PYTHONPATH; nothing is installed or replaced.
 """
@@ -17,7 +17,10 @@ pytestmark = [pytest.mark.kernels, pytest.mark.real_model, pytest.mark.slow, pyt
 
 SUPPORTED = ("7.3.0", "7.4.0")
 ROOT = Path(__file__).parents[2]
-TESTS = "tests/kernel/test_notebook_kernel.py"
+TESTS = (
+    "tests/kernel/test_notebook_kernel.py",
+    "tests/labextension/test_in_a_browser.py::test_a_person_connects_asks_stops_moves_layers_and_comes_back",
+)
 WITHIN_S = 240
 
 
@@ -43,4 +46,4 @@ def test_the_kernels_tests_pass_under_another_ipykernel(other, tmp_path, real_mo
     laid_over = {**plain, "PYTHONPATH": os.pathsep.join((str(overlay), str(ROOT)))}
     seen = "import importlib.metadata as m; print(m.version('ipykernel'))"
     assert run("-c", seen, environment=laid_over).strip() == other
-    print(run("-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS, environment=laid_over))
+    print(run("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, environment=laid_over))
