@@ -19,7 +19,7 @@ from exo_lab.engines.native_stage import NativeStage, Row, can_run, scores_size
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from exo_lab.core.model import ModelConfig
     from exo_lab.engines.layer import Layer
@@ -99,15 +99,12 @@ class DecodeStep:
         if self._native is None:
             self._run_one(layers, hidden, rows[0].cache, turns[0], rows[0].position)
             return
-        first = 0
-        for part in self._parts_of(self._native, layers):
-            end = first + len(part.layers)
+        for part, first, end in self._parts_of(self._native, layers):
             if isinstance(part, NativeStage):
                 part.run(hidden, rows, first, turns)
             else:
                 for number, (cache, position) in enumerate(rows):
                     self._run_one(part.layers, hidden[number : number + 1], cache[first:end], turns[number], position)
-            first = end
 
     def run_many(
         self,
@@ -133,14 +130,12 @@ class DecodeStep:
         """
         if self._native is None:
             return prefill.run(layers, hidden, cached, turns, position)
-        first, rows = 0, [Row(cached, at) for at in range(position, position + hidden.shape[0])]
-        for part in self._parts_of(self._native, layers):
-            end = first + len(part.layers)
+        rows = [Row(cached, at) for at in range(position, position + hidden.shape[0])]
+        for part, first, end in self._parts_of(self._native, layers):
             if isinstance(part, NativeStage):
                 part.run(hidden, rows, first, turns)
             else:
                 hidden.copy_(prefill.run(part.layers, hidden, cached[first:end], turns, position))
-            first = end
         return hidden
 
     def _run_one(
@@ -168,15 +163,18 @@ class DecodeStep:
             self._attend(keys, values)
             self._finish(layer, hidden)
 
-    def _parts_of(self, kernels: ctypes.CDLL, layers: list[Layer]) -> list[NativeStage | _Mixed]:
-        """The layers in runs that one call computes and those that take several; made once."""
+    def _parts_of(self, kernels: ctypes.CDLL, layers: list[Layer]) -> Iterator[tuple[NativeStage | _Mixed, int, int]]:
+        """Runs of layers that one call computes and those that take several (made once), each with its [first, end)."""
         if self._layers is not layers:
             self._layers = layers
             grouped = itertools.groupby(layers, can_run)
             self._parts = [
                 NativeStage(kernels, self.config, list(run)) if whole else _Mixed(list(run)) for whole, run in grouped
             ]
-        return self._parts
+        first = 0
+        for part in self._parts:
+            yield part, first, first + len(part.layers)
+            first += len(part.layers)
 
     def _run_float32(
         self, layers: list[Layer], hidden: torch.Tensor, slots: tuple[torch.Tensor, ...], past: torch.Tensor

@@ -86,8 +86,7 @@ static void turn_heads(float *x, const float *turn, float scale, integer count, 
 static void keep(uint16_t *to, const float *from, integer count, integer head_dim, integer stride) {
     for (integer g = 0; g < count; g++)
         for (integer i = 0; i < head_dim; i += LANES)
-            _mm256_storeu_si256((__m256i *)(to + g * stride + i),
-                                (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + g * head_dim + i)));
+            narrow(to + g * stride + i, _mm512_loadu_ps(from + g * head_dim + i));
 }
 
 /* n positions. Those of one session follow each other.
